@@ -1,0 +1,192 @@
+//! All that is counted: who, what, how often, up to which event.
+//!
+//! Counting appends to a live delta. When a merge is due the delta is frozen and a new one begins, so the merge can run elsewhere on what no
+//! longer changes; readers see base, frozen and live delta as one.
+
+use std::sync::Arc;
+
+use super::Interest;
+use super::base::Base;
+use super::delta::{self, Delta};
+use crate::event::encoding;
+use crate::ids::{Full, Id, IdTable};
+use crate::varint::Malformed;
+
+/// Why events could not be counted.
+#[derive(Debug, thiserror::Error)]
+pub enum CountError {
+    /// The bytes are not encoded events.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// No more ids fit.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+/// Interests of all users, and the events behind them.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    users: IdTable,
+    products: IdTable,
+    base: Arc<Base>,
+    frozen: Option<Arc<Delta>>,
+    live: Delta,
+    offset: u64,
+}
+
+/// What a merge needs; it can run on another thread.
+#[derive(Debug, Clone)]
+pub struct MergeJob {
+    base: Arc<Base>,
+    frozen: Arc<Delta>,
+    users: usize,
+    products: usize,
+    /// How many events the merged base will stand for.
+    pub offset: u64,
+}
+
+impl MergeJob {
+    /// The base that holds all that was counted when the job was made.
+    pub fn run(&self) -> Base {
+        delta::merge(&self.base, &self.frozen, self.users, self.products)
+    }
+
+    /// The users whose rows the merge changes, ascending.
+    pub fn touched_users(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.users as u32).filter(|&user| self.frozen.touches(user))
+    }
+}
+
+impl Counters {
+    /// Counters as a checkpoint kept them: `offset` events long, all of them in `base`.
+    pub fn restore(users: IdTable, products: IdTable, base: Base, offset: u64) -> Self {
+        Self { users, products, base: Arc::new(base), frozen: None, live: Delta::default(), offset }
+    }
+
+    /// Counts all events of `encoded`; tells how many there were.
+    pub fn apply(&mut self, mut encoded: &[u8]) -> Result<u64, CountError> {
+        let before = self.offset;
+        while !encoded.is_empty() {
+            let (event, _) = encoding::read_counted(&mut encoded)?;
+            let user = self.users.intern(&event.user)?;
+            let product = self.products.intern(&event.product)?;
+            if product as usize >= Delta::MAX_PRODUCTS || self.live.len() >= Delta::MAX_EVENTS {
+                return Err(Full.into());
+            }
+            self.live.push(user, product, event.is_purchase);
+            self.offset += 1;
+        }
+        Ok(self.offset - before)
+    }
+
+    /// How many events were counted since the beginning: the offset of the next one in the event log.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The ids of all users.
+    pub fn users(&self) -> &IdTable {
+        &self.users
+    }
+
+    /// The ids of all products.
+    pub fn products(&self) -> &IdTable {
+        &self.products
+    }
+
+    /// The merged bulk; complete when [`Counters::unmerged`] is 0.
+    pub fn base(&self) -> &Arc<Base> {
+        &self.base
+    }
+
+    /// How many events are not in the base yet.
+    pub fn unmerged(&self) -> usize {
+        self.live.len() + self.frozen.as_ref().map_or(0, |frozen| frozen.len())
+    }
+
+    /// How many events came since the last freeze.
+    pub fn live_events(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Freezes what came so far and hands out the work of merging it, or nothing while an earlier job is not installed yet.
+    pub fn freeze(&mut self) -> Option<MergeJob> {
+        if self.frozen.is_some() {
+            return None;
+        }
+        let frozen = Arc::new(std::mem::take(&mut self.live));
+        self.frozen = Some(Arc::clone(&frozen));
+        let (users, products) = (self.users.len(), self.products.len());
+        Some(MergeJob { base: Arc::clone(&self.base), frozen, users, products, offset: self.offset })
+    }
+
+    /// Puts the outcome of the job that [`Counters::freeze`] gave in the place of the base and the frozen delta. What it replaces is handed
+    /// back, so that its memory can be freed where nobody waits.
+    pub fn install(&mut self, merged: Arc<Base>) -> (Arc<Base>, Option<Arc<Delta>>) {
+        (std::mem::replace(&mut self.base, merged), self.frozen.take())
+    }
+
+    /// The live interests of one user, products ascending; `None` for a user never seen.
+    pub fn interests_of(&self, user: &Id<'_>) -> Option<Vec<Interest>> {
+        self.users.find(user).map(|dense| self.row(dense))
+    }
+
+    /// The live interests of the user with this dense number, products ascending.
+    pub fn row(&self, user: u32) -> Vec<Interest> {
+        let frozen = self.frozen.iter().flat_map(|frozen| frozen.events(user));
+        let mut interests = Vec::new();
+        let events = frozen.chain(self.live.events(user));
+        delta::merge_row(self.base.row(user), events, &mut Vec::new(), |interest| interests.push(interest));
+        interests
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+    use crate::interests::Counts;
+
+    fn encoded(events: &[(i64, i64, bool)]) -> Vec<u8> {
+        let (mut out, mut scratch) = (Vec::new(), Vec::new());
+        for &(user, product, is_purchase) in events {
+            let event = Event {
+                user: Id::Number(user),
+                product: Id::Number(product),
+                is_purchase,
+                time_micros: 0,
+                attributes: [None; 8],
+                further: "".into(),
+            };
+            encoding::write(&mut out, &mut scratch, &event);
+        }
+        out
+    }
+
+    #[test]
+    fn a_reader_sees_base_frozen_and_live_events_as_one() {
+        let mut counters = Counters::default();
+        counters.apply(&encoded(&[(7, 1, false), (7, 2, true), (8, 1, false)])).unwrap();
+        let job = counters.freeze().unwrap();
+        let merged = Arc::new(job.run());
+        counters.apply(&encoded(&[(7, 1, false)])).unwrap();
+        let expected = [(0, 2, 0), (1, 0, 1)];
+        let of_seven = |counters: &Counters| -> Vec<_> {
+            let row = counters.interests_of(&Id::Number(7)).unwrap();
+            row.iter().map(|i| (i.product, i.counts.clicks, i.counts.purchases)).collect()
+        };
+        assert_eq!(of_seven(&counters), expected);
+        assert!(counters.freeze().is_none(), "one merge at a time");
+        counters.install(merged);
+        assert_eq!(of_seven(&counters), expected);
+        let merged = counters.freeze().unwrap().run();
+        counters.install(Arc::new(merged));
+        assert_eq!(counters.base().row(0).next().unwrap().counts, Counts { clicks: 2, purchases: 0 });
+        assert_eq!((counters.offset(), counters.interests_of(&Id::Number(9))), (4, None));
+    }
+
+    #[test]
+    fn malformed_events_are_refused() {
+        assert!(matches!(Counters::default().apply(&[0xff]), Err(CountError::Malformed(_))));
+    }
+}

@@ -1,0 +1,9 @@
+//! BigDataRiver: recommendations from a live stream of clicks and purchases, in one binary on one node.
+//!
+//! The modules in the order in which an event meets them.
+
+pub mod event;
+pub mod ids;
+pub mod interests;
+pub mod random;
+pub mod varint;

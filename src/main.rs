@@ -1,0 +1,2 @@
+//! The `bdr` command.
+fn main() {}
