@@ -2,8 +2,12 @@
 //!
 //! The modules in the order in which an event meets them.
 
+pub mod clock;
 pub mod event;
 pub mod ids;
 pub mod interests;
+pub mod log;
+pub mod protocol;
 pub mod random;
+pub mod store;
 pub mod varint;
