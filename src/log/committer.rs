@@ -68,6 +68,8 @@ pub struct Committed<T> {
     pub unplaced: Vec<(T, Unplaced)>,
     /// The window that ends behind the entries.
     pub window: Option<u64>,
+    /// The end of a window was asked for and could not be written.
+    pub window_refused: bool,
     /// The offset behind the entries.
     pub end_offset: u64,
     /// Bytes of the whole log.
@@ -195,6 +197,7 @@ impl<T> Group<T> {
     fn commit(mut self, writer: &mut Writer) -> (Committed<T>, Vec<Question>) {
         let started = Instant::now();
         let mut broken = None;
+        let mut window_refused = false;
         if !self.entries.is_empty() || self.window.is_some() {
             let events = self.entries.iter().map(|entry| entry.count).sum();
             let parts = self.entries.iter().map(|entry| entry.events.as_slice());
@@ -204,13 +207,14 @@ impl<T> Group<T> {
                 broken = matches!(*error, WriteError::Unknown { .. }).then(|| Arc::clone(&error));
                 let refused = self.entries.drain(..).map(|entry| (entry.ticket, Unplaced::Log(Arc::clone(&error))));
                 self.unplaced.extend(refused);
-                self.window = None;
+                window_refused = self.window.take().is_some();
             }
         }
         let committed = Committed {
             entries: self.entries,
             unplaced: self.unplaced,
             window: self.window,
+            window_refused,
             end_offset: writer.offset(),
             log_bytes: writer.bytes(),
             took: started.elapsed(),

@@ -26,12 +26,13 @@ pub struct LineBuffer {
     max_line: usize,
     /// Inside a line that was too long, up to its end.
     dropping: bool,
+    lines: u64,
 }
 
 impl LineBuffer {
     /// An empty buffer for lines of at most `max_line` bytes.
     pub fn new(max_line: usize) -> Self {
-        Self { bytes: Vec::new(), taken: 0, searched: 0, read_size: SMALLEST_READ, max_line, dropping: false }
+        Self { bytes: Vec::new(), taken: 0, searched: 0, read_size: SMALLEST_READ, max_line, dropping: false, lines: 0 }
     }
 
     /// The buffer to append the next read to, with room in it: more of it when the last read filled what there was, less when it is idle.
@@ -58,6 +59,7 @@ impl LineBuffer {
             if std::mem::take(&mut self.dropping) {
                 continue;
             }
+            self.lines += 1;
             return Some(self.cut(start, end));
         }
         self.searched = self.bytes.len();
@@ -66,9 +68,15 @@ impl LineBuffer {
         } else if self.bytes.len() - self.taken > self.max_line {
             self.dropping = true;
             self.taken = self.bytes.len();
+            self.lines += 1;
             return Some(Line::TooLong);
         }
         None
+    }
+
+    /// How many lines were taken with [`LineBuffer::next_line`].
+    pub fn cut_so_far(&self) -> u64 {
+        self.lines
     }
 
     /// What is left when the stream has ended: a last line without a line end, if there is one.
@@ -104,7 +112,7 @@ mod tests {
         lines.into_iter().map(cut).collect()
     }
 
-    fn owned(line: Line<'_>) -> Option<Vec<u8>> {
+    fn owned(line: &Line<'_>) -> Option<Vec<u8>> {
         match line {
             Line::Complete(bytes) => Some(bytes.to_vec()),
             Line::TooLong => None,
@@ -123,10 +131,10 @@ mod tests {
             for part in bytes.chunks(chunk) {
                 buffer.room().extend_from_slice(part);
                 while let Some(line) = buffer.next_line() {
-                    lines.push(owned(line));
+                    lines.push(owned(&line));
                 }
             }
-            lines.extend(buffer.last_line().map(owned));
+            lines.extend(buffer.last_line().as_ref().map(owned));
             prop_assert_eq!(lines, naive(&bytes, max_line));
         }
     }

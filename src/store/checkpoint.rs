@@ -25,6 +25,7 @@ struct Meta {
     users: u32,
     products: u32,
     window: u64,
+    window_offset: u64,
     marks: Vec<(String, u64)>,
 }
 
@@ -37,6 +38,8 @@ pub struct State {
     pub marks: Marks,
     /// The last window that was closed, 0 at first.
     pub window: u64,
+    /// The offset at its end.
+    pub window_offset: u64,
 }
 
 /// The part of a [`State`] that does not change while it is written: taken when a merge began, complete when it ended.
@@ -48,6 +51,8 @@ pub struct Frozen {
     pub marks: Marks,
     /// The last window that was closed.
     pub window: u64,
+    /// The offset at its end.
+    pub window_offset: u64,
     /// Events in the base: where the log goes on.
     pub offset: u64,
 }
@@ -82,8 +87,15 @@ impl Store {
             write_new_ids(&mut batch, b'p', product_ids, changes.products_before, products);
         });
         let marks = frozen.marks.iter().map(|(producer, &last)| (producer.to_string(), last)).collect();
-        let meta = Meta { offset: frozen.offset, users, products, window: frozen.window, marks };
-        let meta = bincode::options().serialize(&meta).map_err(|error| content(META_KEY, error))?;
+        let meta = Meta {
+            offset: frozen.offset,
+            users,
+            products,
+            window: frozen.window,
+            window_offset: frozen.window_offset,
+            marks,
+        };
+        let meta = bincode::options().serialize(&meta).map_err(|error| content(META_KEY, error.to_string()))?;
         batch.insert(META_KEY, envelope::seal(META, &meta));
         fail::fail_point!("store::before_batch");
         self.db.apply_batch(batch)?;
@@ -93,8 +105,10 @@ impl Store {
     /// The last checkpoint, if there is one.
     pub fn load_counters(&self) -> Result<Option<State>, StoreError> {
         let Some(meta) = self.read(META_KEY, META)? else { return Ok(None) };
-        let meta: Meta =
-            bincode::options().with_limit(1 << 30).deserialize(&meta).map_err(|error| content(META_KEY, error))?;
+        let meta: Meta = bincode::options()
+            .with_limit(1 << 30)
+            .deserialize(&meta)
+            .map_err(|error| content(META_KEY, error.to_string()))?;
         let users = self.load_ids(b'u', meta.users)?;
         let products = self.load_ids(b'p', meta.products)?;
         let mut builder = BaseBuilder::with_capacity(meta.users as usize, 0);
@@ -109,7 +123,7 @@ impl Store {
         let base = builder.finish(meta.products as usize);
         let counters = Counters::restore(users, products, base, meta.offset);
         let marks = meta.marks.into_iter().map(|(producer, last)| (producer.into(), last)).collect();
-        Ok(Some(State { counters, marks, window: meta.window }))
+        Ok(Some(State { counters, marks, window: meta.window, window_offset: meta.window_offset }))
     }
 
     fn load_ids(&self, prefix: u8, count: u32) -> Result<IdTable, StoreError> {
@@ -157,7 +171,7 @@ mod tests {
         }
         state.counters.apply(&events).unwrap();
         let job = state.counters.freeze().unwrap();
-        state.counters.install(Arc::new(job.run()));
+        state.counters.install(job.run());
         job.touched_users().map(|user| user / pages::USERS).collect()
     }
 
@@ -165,7 +179,7 @@ mod tests {
         let base = Arc::clone(state.counters.base());
         let (marks, window, offset) = (state.marks.clone(), state.window, state.counters.offset());
         let counters = &state.counters;
-        let frozen = Frozen { base, marks, window, offset };
+        let frozen = Frozen { base, marks, window, window_offset: offset, offset };
         store.save_counters(&frozen, changes, |take| take(counters.users(), counters.products())).unwrap();
     }
 

@@ -102,10 +102,10 @@ fn name(key: &[u8]) -> String {
     key.escape_ascii().to_string()
 }
 
-fn content(key: &[u8], what: impl ToString) -> StoreError {
-    StoreError::Content { key: name(key), what: what.to_string() }
+fn content(key: &[u8], what: impl Into<String>) -> StoreError {
+    StoreError::Content { key: name(key), what: what.into() }
 }
 
 fn malformed(key: &[u8]) -> impl FnOnce(Malformed) -> StoreError {
-    move |error| content(key, error)
+    move |error| content(key, error.to_string())
 }

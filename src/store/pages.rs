@@ -62,20 +62,29 @@ fn narrow(value: u64) -> Result<u32, Malformed> {
 pub fn write_ids(table: &IdTable, page: u32, end: u32) -> Vec<u8> {
     let mut out = Vec::new();
     for dense in page * IDS..((page + 1) * IDS).min(end) {
-        let id = table.list().get(dense);
-        out.push(u8::from(id.is_text()));
-        id.write(&mut out);
+        write_id(&mut out, &table.list().get(dense));
     }
     out
+}
+
+/// Appends an id with its kind.
+pub fn write_id(out: &mut Vec<u8>, id: &Id<'_>) {
+    out.push(u8::from(id.is_text()));
+    id.write(out);
+}
+
+/// Takes what [`write_id`] appended from the front of `input`.
+pub fn read_id<'a>(input: &mut &'a [u8]) -> Result<Id<'a>, Malformed> {
+    let is_text = varint::read_byte(input)? == 1;
+    Id::read(input, is_text)
 }
 
 /// Appends the ids of one id page to a table.
 pub fn read_ids(mut input: &[u8], into: &mut IdTable) -> Result<(), Malformed> {
     let input = &mut input;
     while !input.is_empty() {
-        let is_text = varint::read_byte(input)? == 1;
         let expected = into.len() as u32;
-        let id = Id::read(input, is_text)?;
+        let id = read_id(input)?;
         if into.intern(&id) != Ok(expected) {
             return Err(Malformed);
         }
