@@ -21,6 +21,8 @@ struct Arguments {
 enum Command {
     /// Run the node: take events in, train after each window, answer
     Serve(SettingsArguments),
+    /// Stream events from a file or standard input to a node, acknowledged
+    Send(cli::send::Arguments),
     /// Write generated shop traffic to standard output, as NDJSON in the talk's schema
     Generate(cli::generate::Arguments),
     /// Show or check the settings
@@ -71,6 +73,8 @@ enum Failure {
     Usage(anyhow::Error),
     /// It failed while running.
     Running(anyhow::Error),
+    /// Lines were refused; the command said which.
+    Rejected,
 }
 
 impl From<anyhow::Error> for Failure {
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
         Err(Failure::Running(error)) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Running(error)) => complain(&error, 1),
         Err(Failure::Usage(error)) => complain(&error, 2),
+        Err(Failure::Rejected) => ExitCode::FAILURE,
     }
 }
 
@@ -116,6 +121,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             let settings = arguments.load()?;
             cli::logging::start(&settings.config.log);
             cli::serve::run(&settings)?;
+        }
+        Command::Send(arguments) => {
+            if !cli::send::run(&arguments)? {
+                return Err(Failure::Rejected);
+            }
         }
         // Not the locked handle's own buffer: the chunks are large already.
         Command::Generate(arguments) => cli::generate::run(&arguments, &mut cli::raw_stdout()?)?,

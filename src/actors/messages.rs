@@ -16,13 +16,14 @@ use crate::log::writer::Mark;
 use crate::metrics::Listener;
 use crate::model::Model;
 use crate::protocol::batch::Batch;
+use crate::protocol::session::TAKEN_OVER;
 use crate::window::{ClosedWindow, Outcome, WindowReport};
 
 /// Why events were not counted.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NotCounted {
     /// A newer connection uses the producer's name.
-    #[error("another connection introduced itself as this producer and took over")]
+    #[error("{TAKEN_OVER}")]
     TakenOver,
     /// The log did not take them.
     #[error(transparent)]

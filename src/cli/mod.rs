@@ -3,6 +3,7 @@
 pub mod config;
 pub mod generate;
 pub mod logging;
+pub mod send;
 pub mod serve;
 
 use std::fs::File;

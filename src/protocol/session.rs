@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The longest name of a producer, in bytes.
 pub const MAX_PRODUCER_BYTES: usize = 128;
 
+/// What a connection hears whose producer's name another one uses now.
+pub const TAKEN_OVER: &str = "another connection introduced itself as this producer and took over";
+
 /// What the first line of a connection asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opening {

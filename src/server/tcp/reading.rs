@@ -16,7 +16,7 @@ use crate::log::writer::Mark;
 use crate::metrics::Listener;
 use crate::protocol::batch::{Batch, BatchReader};
 use crate::protocol::lines::{Line, LineBuffer};
-use crate::protocol::session::{self, Opening};
+use crate::protocol::session::{self, Opening, TAKEN_OVER};
 
 /// One connection's reading half.
 pub struct Reading {
@@ -204,6 +204,6 @@ async fn told_to_end(
     tokio::select! {
         _ = stop.wait_for(|&stop| stop) => End::Said("the node is shutting down; connect again and resume".to_owned()),
         _ = given_up => End::Gone,
-        () = evicted => End::Said("another connection introduced itself as this producer and took over".to_owned()),
+        () = evicted => End::Said(TAKEN_OVER.to_owned()),
     }
 }
