@@ -59,7 +59,7 @@ impl Generator {
             random: SplitMix64::new(settings.seed),
             places: Alias::zipf(settings.products.div_ceil(groups)),
             product_texts: Texts::of(settings.products, |product, out| {
-                product_text(product, groups, settings.seed, out)
+                product_text(product, groups, settings.seed, out);
             }),
             user_texts: Texts::of(settings.users, |user, out| user_text(user, settings.seed, out)),
             last_clicks: vec![0; settings.users as usize],
@@ -130,7 +130,7 @@ impl Generator {
         if second != self.second {
             self.second = second;
             let time = jiff::Timestamp::from_second(BEGINNING + second as i64).unwrap_or_default();
-            self.second_text = time.to_string().trim_end_matches('Z').to_owned();
+            time.to_string().trim_end_matches('Z').clone_into(&mut self.second_text);
         }
         out.extend_from_slice(self.second_text.as_bytes());
         let digit = |value: u64| b'0' + (value % 10) as u8;

@@ -14,16 +14,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, never};
 use serde::Serialize;
 
 use self::connection::Ended;
 use self::input::Piece;
 use self::progress::Progress;
 use crate::clock;
+use crate::protocol::session::MAX_PRODUCER_BYTES;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pieces of input that are read ahead.
+const QUEUED_PIECES: usize = 8;
+/// With a rate, the lines of a second are spread over so many pieces.
+const PIECES_A_SECOND: u64 = 100;
 
 /// What to send where.
 #[derive(Debug, clap::Args)]
@@ -41,7 +46,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
     /// Give up when the node makes no progress for this long
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     give_up_after: u64,
     /// End with one line of JSON
     #[arg(long)]
@@ -96,8 +101,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let progress = Progress::new(length);
     let outcome = send(input, &options, &progress);
     progress.finish();
+    report_rejected(&progress);
     let summary = outcome?;
-    report(&summary, &progress, arguments.json)?;
+    report(&summary, arguments.json)?;
     Ok(summary.rejected == 0)
 }
 
@@ -107,25 +113,34 @@ fn new_name() -> String {
 
 /// Sends all lines of `input`; returns when the last is acknowledged.
 pub fn send(input: Box<dyn io::Read + Send>, options: &Options, progress: &Progress) -> anyhow::Result<Summary> {
+    if !(1..=MAX_PRODUCER_BYTES).contains(&options.producer.len()) {
+        bail!("the name of a producer must have 1 to {MAX_PRODUCER_BYTES} bytes; give another --producer");
+    }
     let started = Instant::now();
-    let (pieces, queue) = bounded(8);
-    let most_lines = options.rate.map(|rate| (rate / 50).max(1));
+    let (pieces, queue) = bounded(QUEUED_PIECES);
+    let most_lines = options.rate.map(|rate| (rate / PIECES_A_SECOND).max(1));
     let reader = std::thread::Builder::new()
         .name("input".into())
         .spawn(move || input::read(input, most_lines, &pieces))
         .context("cannot start a thread")?;
-    let mut sending =
-        Sending { options, progress, queue, unacknowledged: VecDeque::new(), input_ended: false, sent: 0, started };
+    let mut sending = Sending::new(options, progress, queue);
     sending.until_done()?;
     // A panic there was reported by the panic hook.
     let read = reader.join().unwrap_or_else(|_| Err(io::Error::other("reading the input panicked")));
-    let blank = read.context("cannot read the input to its end; what came before is sent")?;
-    let seconds = started.elapsed().as_secs_f64();
-    let rejected = progress.rejected();
-    let lines = progress.acknowledged() - progress.already_there();
-    let accepted = lines.saturating_sub(rejected + blank);
+    read.context("cannot read the input to its end; the lines before are durable")?;
+    let already_there = progress.already_there();
+    if already_there > sending.taken {
+        bail!(
+            "the input has {} lines, but the node has {already_there} of producer {} already; \
+             lines are known by their numbers, so give every input its own --producer",
+            sending.taken,
+            options.producer
+        );
+    }
+    let (seconds, rejected) = (started.elapsed().as_secs_f64(), progress.rejected());
+    let accepted = sending.durable.saturating_sub(rejected);
     let events_per_second = (accepted + rejected) as f64 / seconds;
-    Ok(Summary { accepted, rejected, seconds, events_per_second, already_there: progress.already_there() })
+    Ok(Summary { accepted, rejected, seconds, events_per_second, already_there })
 }
 
 /// What is known between two connections.
@@ -134,53 +149,140 @@ struct Sending<'a> {
     progress: &'a Progress,
     /// What the input still gives.
     queue: Receiver<Piece>,
-    /// What was read and is not acknowledged, in order: sent again on the next connection.
-    unacknowledged: VecDeque<Piece>,
     input_ended: bool,
-    /// Lines sent for the first time, for the rate.
-    sent: u64,
-    started: Instant,
+    /// The number of the last line that was taken from the queue.
+    taken: u64,
+    /// What was taken and is not acknowledged, in order: sent again on the next connection.
+    unacknowledged: VecDeque<Piece>,
+    unacknowledged_bytes: usize,
+    /// Lines that became durable in this run, without blank ones.
+    durable: u64,
+    /// The last acknowledgement that was taken note of.
+    acknowledged: u64,
+    /// Since when something waits to be acknowledged and nothing is.
+    stuck_since: Instant,
+    /// When the rate allows the next line.
+    due: Instant,
 }
 
-impl Sending<'_> {
+impl<'a> Sending<'a> {
+    fn new(options: &'a Options, progress: &'a Progress, queue: Receiver<Piece>) -> Self {
+        let now = Instant::now();
+        Self {
+            options,
+            progress,
+            queue,
+            input_ended: false,
+            taken: 0,
+            unacknowledged: VecDeque::new(),
+            unacknowledged_bytes: 0,
+            durable: 0,
+            acknowledged: 0,
+            stuck_since: now,
+            due: now,
+        }
+    }
+
     /// Connects again and again until every line is acknowledged.
     fn until_done(&mut self) -> anyhow::Result<()> {
         let mut pause = FIRST_PAUSE;
-        let mut progressed = (self.progress.acknowledged(), Instant::now());
         loop {
+            let before = self.acknowledged;
             let why = match connection::run(self) {
                 Ok(Ended::Done) => return Ok(()),
-                Ok(Ended::TakenOver(said)) => {
-                    bail!("{said}; start again with another --producer, or stop the other one")
-                }
-                Ok(Ended::Refused(said)) => bail!("{} refused: {said}", self.options.to),
-                Ok(Ended::Said(said)) => said,
+                Ok(Ended::ForGood(said)) => bail!("{}: {said}; {}", self.options.to, self.how_far()),
                 Err(error) => error.to_string(),
             };
-            let acknowledged = self.progress.acknowledged();
-            if acknowledged > progressed.0 {
-                (progressed, pause) = ((acknowledged, Instant::now()), FIRST_PAUSE);
+            self.forget_acknowledged();
+            // A node may end a connection that has nothing to say; it is needed again when there is something.
+            if self.progress.is_welcomed() && self.unacknowledged.is_empty() {
+                self.wait_for_input();
+                if self.is_done() {
+                    return Ok(());
+                }
             }
-            let Options { to, producer, give_up_after, .. } = self.options;
-            if progressed.1.elapsed() >= *give_up_after {
-                bail!(
-                    "no progress for {} s ({to}: {why}); {acknowledged} lines are durable; go on later with --producer {producer}",
-                    give_up_after.as_secs()
-                );
+            let Options { to, give_up_after, .. } = self.options;
+            if self.patience().is_zero() {
+                bail!("{to}: {why}; no progress for {} s; {}", give_up_after.as_secs_f64(), self.how_far());
             }
-            self.progress.trouble(&format!("{to}: {why}; trying again"));
-            // A pause that nothing can interrupt: nobody else is there.
-            let _ = crossbeam_channel::never::<()>().recv_timeout(pause);
+            if self.acknowledged > before {
+                pause = FIRST_PAUSE;
+            }
+            self.progress.trouble(&format!("{to}: {why}; connecting again in {} ms", pause.as_millis()));
+            // Nothing comes that way: it waits for the time to pass.
+            let _ = never::<()>().recv_timeout(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+
+    fn how_far(&self) -> String {
+        let (acknowledged, producer) = (self.progress.acknowledged(), &self.options.producer);
+        format!(
+            "{acknowledged} lines are durable; to go on behind them, send the same input again with --producer {producer}"
+        )
+    }
+
+    fn wait_for_input(&mut self) {
+        match self.queue.recv() {
+            Ok(piece) => self.keep(piece),
+            Err(_) => self.input_ended = true,
+        }
+    }
+
+    /// Keeps a piece until it is acknowledged.
+    fn keep(&mut self, piece: Piece) {
+        if self.unacknowledged.is_empty() {
+            self.stuck_since = Instant::now();
+        }
+        self.progress.note_taken(piece.bytes.len());
+        self.taken = piece.last();
+        self.unacknowledged_bytes += piece.bytes.len();
+        self.unacknowledged.push_back(piece);
+    }
+
+    fn forget_acknowledged(&mut self) {
+        let acknowledged = self.progress.acknowledged();
+        if acknowledged > self.acknowledged {
+            self.acknowledged = acknowledged;
+            self.stuck_since = Instant::now();
+        }
+        while let Some(piece) = self.unacknowledged.front()
+            && piece.last() <= acknowledged
+        {
+            let (lines, blank) = piece.count_behind(self.progress.already_there());
+            self.durable += lines - blank;
+            self.unacknowledged_bytes -= piece.bytes.len();
+            self.unacknowledged.pop_front();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.input_ended && self.unacknowledged.is_empty()
+    }
+
+    /// How much longer the node may leave us without progress. Where nothing waits to be acknowledged, it owes us none.
+    fn patience(&self) -> Duration {
+        if self.progress.is_welcomed() && self.unacknowledged.is_empty() {
+            return self.options.give_up_after.max(FIRST_PAUSE);
+        }
+        self.options.give_up_after.saturating_sub(self.stuck_since.elapsed())
+    }
 }
 
-fn report(summary: &Summary, progress: &Progress, json: bool) -> anyhow::Result<()> {
+/// The first reasons on standard error. Whoever closed that does not want to know.
+fn report_rejected(progress: &Progress) {
     let mut stderr = io::stderr().lock();
-    for (line, reason) in progress.first_reasons() {
-        writeln!(stderr, "line {line}: {reason}")?;
+    let reasons = progress.first_reasons();
+    for (line, reason) in &reasons {
+        let _ = writeln!(stderr, "line {line}: {reason}");
     }
+    let more = progress.rejected() - reasons.len() as u64;
+    if more > 0 {
+        let _ = writeln!(stderr, "and {more} more lines");
+    }
+}
+
+fn report(summary: &Summary, json: bool) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     if json {
         serde_json::to_writer(&mut stdout, summary)?;

@@ -1,6 +1,6 @@
 //! One connection: introduces the producer, sends what the node does not have, and listens to what becomes of it on a thread of its own.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,19 +17,17 @@ use crate::protocol::session::TAKEN_OVER;
 /// Bytes that may wait for their acknowledgement.
 const MOST_UNACKNOWLEDGED: usize = 32 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A node that says nothing for so long while something is unacknowledged is gone.
-const SILENCE: Duration = Duration::from_secs(30);
+/// A node that does not answer an introduction for so long is none.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of the rate may be made up for after a pause.
+const LARGEST_BURST: Duration = Duration::from_millis(100);
 
-/// How a connection ended.
+/// How a connection ended that did not simply break.
 pub(super) enum Ended {
     /// Every line is acknowledged.
     Done,
-    /// Another connection uses the name.
-    TakenOver(String),
-    /// The node does not want this producer.
-    Refused(String),
-    /// The node ended it and said why.
-    Said(String),
+    /// Connecting again would make it worse.
+    ForGood(String),
 }
 
 /// A line that the node says.
@@ -54,49 +52,54 @@ struct Reject {
 }
 
 fn parse(line: &str) -> io::Result<Answer> {
-    let strange = |_| {
-        io::Error::other(format!("this is not what a bdr node says: {}", line.chars().take(80).collect::<String>()))
-    };
+    let strange =
+        |_| io::Error::other(format!("{:?} is not what a node says", line.chars().take(80).collect::<String>()));
     serde_json::from_str(line).map_err(strange)
 }
 
-/// Runs one connection to its end.
+/// Runs one connection to its end. An error is a reason to connect again.
 pub(super) fn run(sending: &mut Sending<'_>) -> io::Result<Ended> {
     let mut socket = connect(&sending.options.to)?;
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(SILENCE))?;
-    let hello = json!({"hello": {"producer": sending.options.producer}});
-    writeln!(socket, "{hello}")?;
-    let mut answers = BufReader::new(socket.try_clone()?);
-    let mut first = String::new();
-    answers.read_line(&mut first)?;
-    let last = match parse(&first)? {
-        Answer { welcome: Some(welcome), .. } => welcome.last,
-        Answer { error: Some(error), .. } => return Ok(Ended::Refused(error)),
-        _ => return Err(io::Error::other("the node does not answer the introduction")),
-    };
+    let (last, answers) = introduce(&mut socket, &sending.options.producer)?;
+    let acknowledged = sending.progress.acknowledged();
+    if last < acknowledged {
+        return Ok(Ended::ForGood(format!(
+            "the node acknowledged {acknowledged} lines and now knows of {last}: its data is not what it was"
+        )));
+    }
     sending.progress.welcomed(last);
-    socket.set_read_timeout(None)?;
+    socket.set_write_timeout(Some(sending.options.give_up_after.max(Duration::from_millis(1))))?;
     let (heard, hears) = bounded(1);
-    let progress = sending.progress;
-    thread::scope(|scope| {
-        let listening = scope.spawn(move || listen(answers, progress, &heard));
+    let (progress, listening_socket) = (sending.progress, socket.try_clone()?);
+    let (sent, said) = thread::scope(|scope| {
+        let listening = scope.spawn(move || {
+            let said = listen(answers, progress, &heard);
+            // Without anyone listening the sending must end too, also where it waits to write.
+            let _ = listening_socket.shutdown(Shutdown::Both);
+            said
+        });
         let sent = sending.send(&mut socket, last, &hears);
-        // Ends the listening, whatever it still waits for.
+        // Ends the listening, whatever it still waits for. What has arrived can still be read.
         let _ = socket.shutdown(Shutdown::Both);
-        let heard = listening.join().unwrap_or_else(|_| Err(io::Error::other("listening to the node panicked")));
-        match (sent, heard) {
-            (Ok(true), _) => Ok(Ended::Done),
-            (_, Ok(Some(said))) if said == TAKEN_OVER => Ok(Ended::TakenOver(said)),
-            (_, Ok(Some(said))) => Ok(Ended::Said(said)),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-            (Ok(false), Ok(None)) => Err(io::Error::other("the node closed the connection")),
-        }
-    })
+        let said = listening.join().unwrap_or_else(|_| Err(io::Error::other("listening to the node panicked")));
+        (sent, said)
+    });
+    match (sent, said) {
+        (Ok(true), _) => Ok(Ended::Done),
+        (_, Ok(Some(said))) if said == TAKEN_OVER => Ok(Ended::ForGood(said)),
+        (_, Ok(Some(said))) => Err(io::Error::other(said)),
+        (Ok(false), Ok(None)) => Err(closed()),
+        // A closed connection makes the other side fail too; the more telling reason counts.
+        (Ok(false), Err(error)) | (Err(error), _) => Err(error),
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(ErrorKind::UnexpectedEof, "the node closed the connection")
 }
 
 fn connect(to: &str) -> io::Result<TcpStream> {
-    let mut last_error = io::Error::other(format!("{to} is no address; it should be host:port"));
+    let mut last_error = io::Error::other("the name has no address");
     for address in to.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(socket) => return Ok(socket),
@@ -104,6 +107,26 @@ fn connect(to: &str) -> io::Result<TcpStream> {
         }
     }
     Err(last_error)
+}
+
+/// Tells the producer's name; returns the last line that the node has of it, and what the node says from there on.
+fn introduce(socket: &mut TcpStream, producer: &str) -> io::Result<(u64, BufReader<TcpStream>)> {
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(WELCOME_TIMEOUT))?;
+    let hello = json!({"hello": {"producer": producer}});
+    socket.write_all(format!("{hello}\n").as_bytes())?;
+    let mut answers = BufReader::new(socket.try_clone()?);
+    let mut first = String::new();
+    if answers.read_line(&mut first)? == 0 {
+        return Err(closed());
+    }
+    let last = match parse(&first)? {
+        Answer { welcome: Some(welcome), .. } => welcome.last,
+        Answer { error: Some(said), .. } => return Err(io::Error::other(said)),
+        _ => return Err(io::Error::other("the node does not answer the introduction")),
+    };
+    socket.set_read_timeout(None)?;
+    Ok((last, answers))
 }
 
 /// Notes what the node says until it says nothing more; returns its last words.
@@ -132,54 +155,56 @@ impl Sending<'_> {
         for piece in &self.unacknowledged {
             socket.write_all(piece.behind(last))?;
         }
+        let mut half_closed = false;
         loop {
             self.forget_acknowledged();
-            if self.input_ended && self.unacknowledged.is_empty() {
+            if self.is_done() {
                 return Ok(true);
             }
-            let full = self.unacknowledged.iter().map(|piece| piece.bytes.len()).sum::<usize>() >= MOST_UNACKNOWLEDGED;
+            if self.input_ended && !half_closed {
+                socket.shutdown(Shutdown::Write)?;
+                half_closed = true;
+            }
             let nothing = never();
-            let input = if full || self.input_ended { &nothing } else { &self.queue };
-            let piece = select! {
-                recv(input) -> piece => piece.ok(),
-                recv(heard) -> heard => {
-                    if heard.is_err() {
-                        return Ok(false);
-                    }
-                    continue;
-                }
-            };
-            match piece {
-                Some(piece) => self.send_piece(socket, piece, last)?,
-                None => self.input_ended = true,
+            let is_full = self.unacknowledged_bytes >= MOST_UNACKNOWLEDGED;
+            let input = if is_full || self.input_ended { &nothing } else { &self.queue };
+            select! {
+                recv(input) -> piece => match piece {
+                    Ok(piece) => self.send_piece(socket, piece, last)?,
+                    Err(_) => self.input_ended = true,
+                },
+                // The last acknowledgement may have come just before the end.
+                recv(heard) -> heard => if heard.is_err() {
+                    self.forget_acknowledged();
+                    return Ok(self.is_done());
+                },
+                default(self.patience()) => if self.patience().is_zero() {
+                    return Err(io::Error::new(ErrorKind::TimedOut, "the node acknowledges nothing"));
+                },
             }
         }
     }
 
     fn send_piece(&mut self, socket: &mut TcpStream, piece: Piece, last: u64) -> io::Result<()> {
-        let bytes = piece.bytes.len() as u64;
-        if piece.last() > last {
+        let is_new = piece.last() > last;
+        if is_new {
             self.wait_for_the_rate(piece.lines);
-            socket.write_all(piece.behind(last))?;
         }
-        self.progress.note_sent(bytes);
-        self.unacknowledged.push_back(piece);
-        Ok(())
+        // Kept before it is written: a write that fails must not lose it.
+        self.keep(piece);
+        match self.unacknowledged.back() {
+            Some(piece) if is_new => socket.write_all(piece.behind(last)),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until these lines are due.
     fn wait_for_the_rate(&mut self, lines: u64) {
         if let Some(rate) = self.options.rate {
-            let due = self.started + Duration::from_secs_f64(self.sent as f64 / rate as f64);
-            let _ = never::<()>().recv_deadline(due.max(Instant::now()));
-            self.sent += lines;
-        }
-    }
-
-    fn forget_acknowledged(&mut self) {
-        let acknowledged = self.progress.acknowledged();
-        while self.unacknowledged.front().is_some_and(|piece| piece.last() <= acknowledged) {
-            self.unacknowledged.pop_front();
+            let _ = never::<()>().recv_deadline(self.due);
+            // Waking up late or a slow input may be made up for, a long pause not.
+            let earliest = Instant::now().checked_sub(LARGEST_BURST).unwrap_or(self.due);
+            self.due = self.due.max(earliest) + Duration::from_secs_f64(lines as f64 / rate as f64);
         }
     }
 }

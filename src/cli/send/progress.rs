@@ -1,8 +1,9 @@
 //! How far the sending is: known to the sender, told by the listener, shown on the terminal.
 
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -13,9 +14,10 @@ const REASONS: usize = 10;
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
+    started: Instant,
     acknowledged: AtomicU64,
-    /// Lines that were acknowledged before the first connection of this run, plus one; 0 before it.
-    there_plus_one: AtomicU64,
+    /// What the first welcome said; later ones tell of lines of this run.
+    already_there: OnceLock<u64>,
     rejects: Mutex<Rejects>,
 }
 
@@ -31,27 +33,37 @@ impl Progress {
     /// Nothing done yet of an input of this many bytes, if that is known. Draws only on a terminal.
     pub fn new(length: Option<u64>) -> Self {
         let template = match length {
-            Some(_) => "{bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {msg}, {eta} left",
-            None => "{spinner} {bytes}, {bytes_per_sec}, {msg}",
+            Some(_) => "{bar:30} {bytes}/{total_bytes}, {msg}, {eta} left",
+            None => "{spinner} {bytes}, {msg}",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr()).with_style(style);
-        bar.enable_steady_tick(Duration::from_millis(200));
-        let (acknowledged, there_plus_one) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { bar, acknowledged, there_plus_one, rejects: Mutex::default() }
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Self {
+            bar,
+            started: Instant::now(),
+            acknowledged: AtomicU64::new(0),
+            already_there: OnceLock::new(),
+            rejects: Mutex::default(),
+        }
     }
 
-    /// The node knows the lines up to this one.
+    /// The node has the lines up to this one.
     pub(super) fn welcomed(&self, last: u64) {
-        // Only the first welcome of a run tells what an earlier run left.
-        let _ = self.there_plus_one.compare_exchange(0, last + 1, Ordering::SeqCst, Ordering::SeqCst);
+        self.already_there.get_or_init(|| last);
         self.note_ack(last);
     }
 
     /// The lines up to this one are durable.
     pub(super) fn note_ack(&self, line: u64) {
-        self.acknowledged.fetch_max(line, Ordering::SeqCst);
-        self.bar.set_message(format!("{line} lines durable"));
+        let acknowledged = self.acknowledged.fetch_max(line, Ordering::SeqCst).max(line);
+        if !self.bar.is_hidden() {
+            let sent = (acknowledged - self.already_there()) as f64;
+            let per_second = sent / self.started.elapsed().as_secs_f64().max(1e-3);
+            self.bar.set_message(format!("{acknowledged} events acked, {per_second:.0} events/s"));
+        }
     }
 
     pub(super) fn note_reject(&self, line: u64, reason: String) {
@@ -65,15 +77,16 @@ impl Progress {
         }
     }
 
-    /// So many bytes of the input were sent.
-    pub(super) fn note_sent(&self, bytes: u64) {
-        self.bar.inc(bytes);
+    /// So many bytes of the input were taken.
+    pub(super) fn note_taken(&self, bytes: usize) {
+        self.bar.inc(bytes as u64);
     }
 
     /// Says that something is wrong, above the bar or on a line of its own.
     pub(super) fn trouble(&self, what: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{what}");
+            // Whoever closed standard error does not want to know.
+            let _ = writeln!(io::stderr(), "{what}");
         } else {
             self.bar.println(what);
         }
@@ -84,6 +97,11 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
+    /// Whether a node ever answered.
+    pub(super) fn is_welcomed(&self) -> bool {
+        self.already_there.get().is_some()
+    }
+
     /// The last line that is durable.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::SeqCst)
@@ -91,7 +109,7 @@ impl Progress {
 
     /// Lines that were durable before this run.
     pub fn already_there(&self) -> u64 {
-        self.there_plus_one.load(Ordering::SeqCst).saturating_sub(1)
+        self.already_there.get().copied().unwrap_or(0)
     }
 
     /// Lines that are not events.

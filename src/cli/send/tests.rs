@@ -28,6 +28,11 @@ impl Seen {
     fn take(&mut self, lines: usize) -> Vec<String> {
         self.input.by_ref().take(lines).map(Result::unwrap).collect()
     }
+
+    /// What comes until the client half-closes.
+    fn take_all(&mut self) -> Vec<String> {
+        self.input.by_ref().map(Result::unwrap).collect()
+    }
 }
 
 fn options(listener: &TcpListener) -> Options {
@@ -36,17 +41,22 @@ fn options(listener: &TcpListener) -> Options {
 }
 
 fn numbers(range: std::ops::Range<u32>) -> String {
-    range.map(|number| format!("{number}\n")).collect()
+    range.map(|number| number.to_string() + "\n").collect()
 }
 
 /// Runs the client with this input against the server.
 fn against(input: &str, server: impl FnOnce(TcpListener) + Send) -> (anyhow::Result<Summary>, Progress) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (options, progress) = (options(&listener), Progress::new(None));
+    let options = options(&listener);
+    with_options(input, &options, move || server(listener))
+}
+
+fn with_options(input: &str, options: &Options, server: impl FnOnce() + Send) -> (anyhow::Result<Summary>, Progress) {
+    let progress = Progress::new(None);
     let input = io::Cursor::new(input.to_owned());
     let summary = thread::scope(|scope| {
-        scope.spawn(move || server(listener));
-        send(Box::new(input), &options, &progress)
+        scope.spawn(server);
+        send(Box::new(input), options, &progress)
     });
     (summary, progress)
 }
@@ -55,7 +65,7 @@ fn against(input: &str, server: impl FnOnce(TcpListener) + Send) -> (anyhow::Res
 fn all_lines_arrive_in_order_and_a_missing_line_end_is_added() {
     let (summary, _) = against("1\n\n2\n3", |listener| {
         let mut seen = Seen::accept(&listener, 0);
-        assert_eq!(seen.take(4), ["1", "", "2", "3"]);
+        assert_eq!(seen.take_all(), ["1", "", "2", "3"]);
         seen.say("{\"ack\":4}");
     });
     let summary = summary.unwrap();
@@ -71,7 +81,8 @@ fn after_a_hang_up_it_goes_on_behind_what_is_durable() {
         drop(seen);
         // More was durable than the last acknowledgement told.
         let mut seen = Seen::accept(&listener, 777);
-        let rest = seen.take(200_000 - 777);
+        let rest = seen.take_all();
+        assert_eq!(rest.len(), 200_000 - 777);
         assert!(rest.iter().zip(778u32..).all(|(line, number)| *line == number.to_string()));
         seen.say("{\"ack\":200000}");
     });
@@ -81,13 +92,14 @@ fn after_a_hang_up_it_goes_on_behind_what_is_durable() {
 
 #[test]
 fn what_an_earlier_run_left_is_not_sent_again() {
-    let (summary, _) = against(&numbers(1..11), |listener| {
-        let mut seen = Seen::accept(&listener, 7);
-        assert_eq!(seen.take(3), ["8", "9", "10"]);
-        seen.say("{\"ack\":10}");
+    // Blank lines that were there already count neither way.
+    let (summary, _) = against("1\n\n3\n4\n\n6\n", |listener| {
+        let mut seen = Seen::accept(&listener, 3);
+        assert_eq!(seen.take_all(), ["4", "", "6"]);
+        seen.say("{\"ack\":6}");
     });
     let summary = summary.unwrap();
-    assert_eq!((summary.accepted, summary.already_there), (3, 7));
+    assert_eq!((summary.accepted, summary.already_there), (2, 3));
 }
 
 #[test]
@@ -115,4 +127,136 @@ fn who_is_taken_over_does_not_fight() {
         seen.say(&format!("{{\"error\":\"{}\"}}", crate::protocol::session::TAKEN_OVER));
     });
     assert!(summary.unwrap_err().to_string().contains("took over"));
+}
+
+#[test]
+fn any_other_last_words_are_a_reason_to_connect_again() {
+    let (summary, _) = against(&numbers(1..11), |listener| {
+        let mut seen = Seen::accept(&listener, 0);
+        seen.say("{\"error\":\"the node is shutting down\"}");
+        drop(seen);
+        // Not even an introduction is read here; and then nonsense, while the client may be waiting to write.
+        drop(listener.accept().unwrap());
+        let mut seen = Seen::accept(&listener, 0);
+        seen.say("good morning");
+        let mut seen = Seen::accept(&listener, 0);
+        assert_eq!(seen.take_all().len(), 10);
+        seen.say("{\"ack\":10}");
+    });
+    assert_eq!(summary.unwrap().accepted, 10);
+}
+
+#[test]
+fn a_node_that_forgot_what_it_acknowledged_gets_nothing_under_wrong_numbers() {
+    let (summary, _) = against(&numbers(1..11), |listener| {
+        let mut seen = Seen::accept(&listener, 0);
+        seen.take(10);
+        seen.say("{\"ack\":8}");
+        assert!(seen.take_all().is_empty());
+        drop(seen);
+        Seen::accept(&listener, 5);
+    });
+    let error = summary.unwrap_err().to_string();
+    assert!(error.contains("acknowledged 8 lines and now knows of 5"), "{error}");
+}
+
+#[test]
+fn another_input_under_a_used_name_is_an_error() {
+    let (summary, _) = against(&numbers(1..4), |listener| {
+        assert!(Seen::accept(&listener, 7).take_all().is_empty());
+    });
+    let error = summary.unwrap_err().to_string();
+    assert!(error.starts_with("the input has 3 lines, but the node has 7 of producer p already"), "{error}");
+}
+
+#[test]
+fn who_gives_up_says_how_far_it_got_and_how_to_go_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = Options { give_up_after: Duration::from_millis(20), ..options(&listener) };
+    // The node listens, and says nothing more; its socket stays open.
+    let (keep, _kept) = bounded(1);
+    let (summary, _) = with_options(&numbers(1..4), &options, move || {
+        let mut seen = Seen::accept(&listener, 1);
+        assert_eq!(seen.take_all(), ["2", "3"]);
+        keep.send((seen, listener)).unwrap();
+    });
+    let error = summary.unwrap_err().to_string();
+    assert!(error.contains("the node acknowledges nothing"), "{error}");
+    assert!(error.ends_with("send the same input again with --producer p"), "{error}");
+    assert!(error.contains("1 lines are durable"), "{error}");
+}
+
+#[test]
+fn a_node_that_ends_an_idle_connection_is_called_again_when_there_is_something_to_send() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = options(&listener);
+    let (input, mut source) = io::pipe().unwrap();
+    let progress = Progress::new(None);
+    let summary = thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut seen = Seen::accept(&listener, 0);
+            source.write_all(b"1\n").unwrap();
+            seen.take(1);
+            seen.say("{\"ack\":1}\n{\"error\":\"no complete line for 1 s\"}");
+            assert!(seen.take_all().is_empty());
+            drop(seen);
+            source.write_all(b"2\n3\n").unwrap();
+            drop(source);
+            let mut seen = Seen::accept(&listener, 1);
+            assert_eq!(seen.take_all(), ["2", "3"]);
+            seen.say("{\"ack\":3}");
+        });
+        send(Box::new(input), &options, &progress)
+    });
+    assert_eq!(summary.unwrap().accepted, 3);
+}
+
+#[test]
+fn a_rate_cuts_the_input_into_small_pieces_that_all_arrive() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = Options { rate: Some(20_000), ..options(&listener) };
+    let (summary, _) = with_options(&numbers(1..1_001), &options, move || {
+        let mut seen = Seen::accept(&listener, 0);
+        assert_eq!(seen.take_all().len(), 1_000);
+        seen.say("{\"ack\":1000}");
+    });
+    assert_eq!(summary.unwrap().accepted, 1_000);
+}
+
+#[test]
+fn an_input_that_breaks_off_is_sent_up_to_there_and_reported() {
+    struct Breaking(bool);
+
+    impl io::Read for Breaking {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.0, true) {
+                return Err(io::Error::other("the disk is gone"));
+            }
+            out[..4].copy_from_slice(b"1\n2\n");
+            Ok(4)
+        }
+    }
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (options, progress) = (options(&listener), Progress::new(None));
+    let summary = thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut seen = Seen::accept(&listener, 0);
+            assert_eq!(seen.take_all(), ["1", "2"]);
+            seen.say("{\"ack\":2}");
+        });
+        send(Box::new(Breaking(false)), &options, &progress)
+    });
+    assert_eq!(
+        format!("{:#}", summary.unwrap_err()),
+        "cannot read the input to its end; the lines before are durable: the disk is gone"
+    );
+}
+
+#[test]
+fn a_name_that_no_node_takes_is_refused_before_anything_is_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = Options { producer: "p".repeat(129), ..options(&listener) };
+    let error = send(Box::new(io::empty()), &options, &Progress::new(None)).unwrap_err();
+    assert!(error.to_string().contains("1 to 128 bytes"), "{error}");
 }
