@@ -2,6 +2,7 @@
 //!
 //! The modules in the order in which an event meets them.
 
+pub mod als;
 pub mod event;
 pub mod ids;
 pub mod interests;

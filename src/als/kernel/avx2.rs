@@ -1,0 +1,145 @@
+//! Sixteen numbers in two 256-bit registers.
+
+#![allow(unsafe_code)] // Vector instructions; each use says why the processor has them.
+#![expect(
+    clippy::inline_always,
+    reason = "the algorithms must become part of the one function compiled for their processor"
+)]
+#![expect(clippy::wildcard_imports, reason = "the instructions' names are their documentation")]
+
+use std::arch::x86_64::*;
+
+use super::lanes::Lanes;
+use super::{Fit, Task, conjugate, direct, gram};
+use crate::als::factors::Line;
+
+/// Proof that the processor has AVX2 and FMA; only [`Avx2::new`] makes one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, where it holds.
+    #[inline]
+    pub(super) fn new() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    pub(super) fn run(self, task: Task<'_>) -> Fit {
+        // SAFETY: `self` exists only where AVX2 and FMA were found.
+        unsafe { run(self, task) }
+    }
+}
+
+/// The algorithms compiled for AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+fn run(lanes: Avx2, task: Task<'_>) -> Fit {
+    match task {
+        Task::Gram { rows, width, sum } => gram::add(lanes, rows, width, sum),
+        Task::Solve { system, rows, out } => match system.factors.rank() {
+            // Five rows of the matrix and the right hand side take twelve of the sixteen registers.
+            0..=4 => direct::solve::<_, 4, 4>(lanes, system, rows, out),
+            5..=8 => direct::solve::<_, 8, 4>(lanes, system, rows, out),
+            9..=10 => direct::solve::<_, 10, 5>(lanes, system, rows, out),
+            11..=12 => direct::solve::<_, 12, 4>(lanes, system, rows, out),
+            13..=16 => direct::solve::<_, 16, 4>(lanes, system, rows, out),
+            _ => conjugate::solve(lanes, system, rows, out),
+        },
+    }
+}
+
+/// Eight numbers of the lower half, eight of the upper.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair(__m256, __m256);
+
+// SAFETY of every block below: `self` exists only where AVX2 and FMA were found, and loads and stores touch exactly one `Line`.
+impl Lanes for Avx2 {
+    type V = Pair;
+
+    #[inline(always)]
+    fn splat(self, number: f32) -> Pair {
+        // SAFETY: AVX2 is there.
+        let v = unsafe { _mm256_set1_ps(number) };
+        Pair(v, v)
+    }
+
+    #[inline(always)]
+    fn load(self, line: &Line) -> Pair {
+        let halves = line.as_chunks::<8>().0;
+        // SAFETY: AVX2 is there; each half is 32 bytes, and this load asks for no alignment.
+        unsafe { Pair(_mm256_loadu_ps(halves[0].as_ptr()), _mm256_loadu_ps(halves[1].as_ptr())) }
+    }
+
+    #[inline(always)]
+    fn store(self, v: Pair, line: &mut Line) {
+        let halves = line.as_chunks_mut::<8>().0;
+        // SAFETY: AVX2 is there; each half is 32 bytes, and this store asks for no alignment.
+        unsafe {
+            _mm256_storeu_ps(halves[0].as_mut_ptr(), v.0);
+            _mm256_storeu_ps(halves[1].as_mut_ptr(), v.1);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Pair, b: Pair) -> Pair {
+        // SAFETY: AVX2 is there.
+        unsafe { Pair(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Pair, b: Pair) -> Pair {
+        // SAFETY: AVX2 is there.
+        unsafe { Pair(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        // SAFETY: AVX2 and FMA are there.
+        unsafe { Pair(_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    fn mul_sub_from(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        // SAFETY: AVX2 and FMA are there.
+        unsafe { Pair(_mm256_fnmadd_ps(a.0, b.0, c.0), _mm256_fnmadd_ps(a.1, b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    fn inverse_root(self, pivot: Pair, limit: Pair) -> Pair {
+        // SAFETY: AVX2 is there. (Where the pivot is no good the quotient may be NaN; its bits are masked away.)
+        let half = |pivot, limit| unsafe {
+            let quotient = _mm256_div_ps(_mm256_set1_ps(1.0), _mm256_sqrt_ps(pivot));
+            _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(pivot, limit), quotient)
+        };
+        Pair(half(pivot.0, limit.0), half(pivot.1, limit.1))
+    }
+
+    #[inline(always)]
+    fn sum(self, v: Pair) -> f32 {
+        // SAFETY: AVX2 is there (which includes SSE3).
+        unsafe {
+            let eight = _mm256_add_ps(v.0, v.1);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    fn sums(self, v: [Pair; 4]) -> [f32; 4] {
+        // SAFETY: AVX2 is there.
+        unsafe {
+            let [a, b, c, d] = v.map(|v| _mm256_add_ps(v.0, v.1));
+            let eight = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let mut sums = [0.0; 4];
+            _mm_storeu_ps(sums.as_mut_ptr(), four);
+            sums
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, lines: &[Line], at: usize) {
+        // SAFETY: a prefetch never faults, whatever the address; the address is only computed, by wrapping arithmetic.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(lines.as_ptr().wrapping_add(at).cast()) }
+    }
+}

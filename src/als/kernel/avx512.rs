@@ -1,0 +1,168 @@
+//! Sixteen numbers in one 512-bit register.
+
+#![allow(unsafe_code)] // Vector instructions; each use says why the processor has them.
+#![expect(
+    clippy::inline_always,
+    reason = "the algorithms must become part of the one function compiled for their processor"
+)]
+#![expect(clippy::wildcard_imports, reason = "the instructions' names are their documentation")]
+
+use std::arch::x86_64::*;
+
+use super::lanes::Lanes;
+use super::{Fit, Task, conjugate, direct, gram};
+use crate::als::factors::{LINE, Line};
+
+/// Proof that the processor has AVX-512F; only [`Avx512::new`] makes one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    /// The proof, where it holds.
+    #[inline]
+    pub(super) fn new() -> Option<Self> {
+        is_x86_feature_detected!("avx512f").then_some(Self(()))
+    }
+
+    pub(super) fn run(self, task: Task<'_>) -> Fit {
+        // SAFETY: `self` exists only where AVX-512F was found.
+        unsafe { run(self, task) }
+    }
+}
+
+/// The algorithms compiled for AVX-512F.
+#[target_feature(enable = "avx512f")]
+fn run(lanes: Avx512, task: Task<'_>) -> Fit {
+    match task {
+        Task::Gram { rows, width, sum } => gram::add(lanes, rows, width, sum),
+        Task::Solve { system, rows, out } => match system.factors.rank() {
+            0..=4 => direct::solve::<_, 4, 4>(lanes, system, rows, out),
+            5..=8 => direct::solve::<_, 8, 8>(lanes, system, rows, out),
+            9..=10 => direct::solve::<_, 10, 10>(lanes, system, rows, out),
+            11..=12 => direct::solve::<_, 12, 12>(lanes, system, rows, out),
+            13..=16 => direct::solve::<_, 16, 16>(lanes, system, rows, out),
+            _ => conjugate::solve(lanes, system, rows, out),
+        },
+    }
+}
+
+// SAFETY of every block below: `self` exists only where AVX-512F was found, and loads and stores touch exactly one `Line`.
+impl Lanes for Avx512 {
+    type V = __m512;
+
+    #[inline(always)]
+    fn splat(self, number: f32) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_set1_ps(number) }
+    }
+
+    #[inline(always)]
+    fn load(self, line: &Line) -> __m512 {
+        // SAFETY: AVX-512F is there; a line is 64 bytes, and this load asks for no alignment.
+        unsafe { _mm512_loadu_ps(line.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, v: __m512, line: &mut Line) {
+        // SAFETY: AVX-512F is there; a line is 64 bytes, and this store asks for no alignment.
+        unsafe { _mm512_storeu_ps(line.as_mut_ptr(), v) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn mul_sub_from(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_fnmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn inverse_root(self, pivot: __m512, limit: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe {
+            let good = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(pivot, limit);
+            _mm512_maskz_div_ps(good, _mm512_set1_ps(1.0), _mm512_sqrt_ps(pivot))
+        }
+    }
+
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_reduce_add_ps(v) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, lines: &[Line], at: usize) {
+        // SAFETY: a prefetch never faults, whatever the address; the address is only computed, by wrapping arithmetic.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(lines.as_ptr().wrapping_add(at).cast()) }
+    }
+
+    #[inline(always)]
+    fn sums(self, v: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: AVX-512F is there (which includes AVX and SSE).
+        unsafe {
+            // Interleave and add until each 128-bit lane holds a partial sum of each of the four, then add the lanes.
+            let low = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+            let high = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+            let both = _mm512_add_ps(
+                _mm512_shuffle_ps::<0b01_00_01_00>(low, high),
+                _mm512_shuffle_ps::<0b11_10_11_10>(low, high),
+            );
+            let half = _mm256_add_ps(
+                _mm512_castps512_ps256(both),
+                _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(both))),
+            );
+            let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+            let mut sums = [0.0; 4];
+            _mm_storeu_ps(sums.as_mut_ptr(), quarter);
+            sums
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(self, lines: [&Line; LINE]) -> [__m512; LINE] {
+        // SAFETY: AVX-512F is there.
+        unsafe {
+            // Within 128-bit lanes: quads[4 g + c] holds columns c, c + 4, c + 8, c + 12 of lines 4 g to 4 g + 3.
+            let mut quads = [_mm512_setzero_ps(); LINE];
+            for g in 0..4 {
+                let v: [__m512; 4] = std::array::from_fn(|i| self.load(lines[4 * g + i]));
+                let (low01, high01) = (_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+                let (low23, high23) = (_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+                quads[4 * g] = _mm512_shuffle_ps::<0b01_00_01_00>(low01, low23);
+                quads[4 * g + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(low01, low23);
+                quads[4 * g + 2] = _mm512_shuffle_ps::<0b01_00_01_00>(high01, high23);
+                quads[4 * g + 3] = _mm512_shuffle_ps::<0b11_10_11_10>(high01, high23);
+            }
+            // Across lanes: even (columns c, c + 8) and odd (c + 4, c + 12) lanes of all four groups.
+            let mut turned = [_mm512_setzero_ps(); LINE];
+            for c in 0..4 {
+                let even01 = _mm512_shuffle_f32x4::<0b10_00_10_00>(quads[c], quads[4 + c]);
+                let even23 = _mm512_shuffle_f32x4::<0b10_00_10_00>(quads[8 + c], quads[12 + c]);
+                let odd01 = _mm512_shuffle_f32x4::<0b11_01_11_01>(quads[c], quads[4 + c]);
+                let odd23 = _mm512_shuffle_f32x4::<0b11_01_11_01>(quads[8 + c], quads[12 + c]);
+                turned[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even01, even23);
+                turned[c + 8] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even01, even23);
+                turned[c + 4] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd01, odd23);
+                turned[c + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd01, odd23);
+            }
+            turned
+        }
+    }
+}

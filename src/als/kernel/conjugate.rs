@@ -1,0 +1,248 @@
+//! Large ranks: a few steps of conjugate gradient for each row, from where the row stood in the iteration before.
+//!
+//! A = VᵀV + Σ αr vvᵀ + λnI is never built: A p = G p + Σ αr v (v·p) + λn p costs two multiply-adds a line and an interest, where building A
+//! costs as many as the rank. Three steps an iteration are enough to keep up with the exact solve (Takács, Pilászy, Tikk: "Applications of
+//! the conjugate gradient method for implicit feedback collaborative filtering", RecSys 2011).
+//!
+//! No NaN can arise: a step divides by pᵀAp and by the residual before it, and is not taken unless both are normal positive numbers.
+
+#![expect(
+    clippy::inline_always,
+    reason = "the algorithms must become part of the one function compiled for their processor"
+)]
+
+use std::ops::Range;
+
+use super::lanes::Lanes;
+use super::window::{Piece, Window, pieces};
+use super::{Fit, System};
+use crate::als::factors::{LINE, Line};
+
+/// Conjugate gradient steps a row and iteration.
+const STEPS: usize = 3;
+/// How many interests ahead vectors are fetched. Fewer than for small ranks: each vector is several cache lines.
+const AHEAD: usize = 16;
+/// How many interests go side by side, so that adding up within their vectors is shared.
+const ABREAST: usize = 4;
+
+/// Solves `rows` with the code for their number of lines.
+#[inline(always)]
+pub(super) fn solve<L: Lanes>(lanes: L, system: &System<'_>, rows: Range<usize>, out: &mut [Line]) -> Fit {
+    macro_rules! of_width {
+        ($($width:literal)*) => {
+            match system.factors.stride() / LINE {
+                $($width => solve_rows::<L, $width>(lanes, system, rows, out),)*
+                _ => Fit::default(),
+            }
+        };
+    }
+    of_width!(2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+}
+
+/// What the passes over one row's interests share.
+struct Row<'a, 'w, L> {
+    lanes: L,
+    system: &'a System<'a>,
+    window: &'w mut Window<'a>,
+    interests: Range<usize>,
+    /// λn
+    ridge: f32,
+}
+
+#[inline(always)]
+fn solve_rows<L: Lanes, const P: usize>(lanes: L, system: &System<'_>, rows: Range<usize>, out: &mut [Line]) -> Fit {
+    let starts = system.side.starts;
+    let mut window = Window::new(system, starts[rows.end] as usize);
+    let mut fit = Fit::default();
+    for (row, x) in rows.zip(out.as_chunks_mut::<P>().0) {
+        let interests = starts[row] as usize..starts[row + 1] as usize;
+        fit += solve_row(Row { lanes, system, window: &mut window, interests, ridge: 0.0 }, x);
+    }
+    fit
+}
+
+/// Improves the vector `x` of one row.
+#[inline(always)]
+fn solve_row<L: Lanes, const P: usize>(mut row: Row<'_, '_, L>, x: &mut [Line; P]) -> Fit {
+    let positive = row.count_positive();
+    if positive == 0 {
+        // b is zero, and so is the solution.
+        *x = [[0.0; LINE]; P];
+        return Fit::default();
+    }
+    row.ridge = row.system.lambda * positive as f32;
+    let (mut residual, mut objective) = row.residual(x);
+    let mut direction = residual;
+    let mut squares = dot(row.lanes, &residual, &residual);
+    for step in 0..STEPS {
+        let image = row.times(&direction);
+        let curvature = dot(row.lanes, &direction, &image);
+        if !(squares.is_normal() && curvature.is_normal() && curvature > 0.0) {
+            break;
+        }
+        let length = squares / curvature;
+        if !length.is_finite() {
+            break;
+        }
+        // A step lowers the objective by the square of the residual, times its length.
+        objective -= f64::from(squares) * f64::from(length);
+        add_scaled(row.lanes, length, &direction, x);
+        if step + 1 < STEPS {
+            add_scaled(row.lanes, -length, &image, &mut residual);
+            let before = std::mem::replace(&mut squares, dot(row.lanes, &residual, &residual));
+            let turned = direction;
+            direction = residual;
+            add_scaled(row.lanes, squares / before, &turned, &mut direction);
+        }
+    }
+    Fit { objective, penalty: f64::from(row.ridge) * f64::from(dot(row.lanes, x, x)) }
+}
+
+impl<L: Lanes> Row<'_, '_, L> {
+    /// n: how many of the row's interests have r > 0.
+    #[inline(always)]
+    fn count_positive(&mut self) -> usize {
+        let mut count = 0;
+        for piece in pieces(self.interests.clone()) {
+            count += self.window.weights(&piece).target.iter().filter(|&&target| target > 0.0).count();
+        }
+        count
+    }
+
+    /// b − Ax, and the value of the row's objective at x.
+    #[inline(always)]
+    fn residual<const P: usize>(&mut self, x: &[Line; P]) -> ([Line; P], f64) {
+        let mut image = self.times_gram(x);
+        add_scaled(self.lanes, self.ridge, x, &mut image);
+        // xᵀGx + λn|x|²
+        let mut objective = f64::from(dot(self.lanes, x, &image));
+        let mut residual = [[0.0; LINE]; P];
+        add_scaled(self.lanes, -1.0, &image, &mut residual);
+        for piece in pieces(self.interests.clone()) {
+            let weights = self.window.weights(&piece);
+            let others = &self.system.side.others[piece.start..];
+            let (sum, error) = add_up::<L, P, true>(self.lanes, self.system.factors.lines(), others, weights, x);
+            add_lines(self.lanes, &sum, &mut residual);
+            objective += error;
+        }
+        (residual, objective)
+    }
+
+    /// Ap
+    #[inline(always)]
+    fn times<const P: usize>(&mut self, p: &[Line; P]) -> [Line; P] {
+        let mut image = self.times_gram(p);
+        add_scaled(self.lanes, self.ridge, p, &mut image);
+        for piece in pieces(self.interests.clone()) {
+            let weights = self.window.weights(&piece);
+            let others = &self.system.side.others[piece.start..];
+            let (sum, _) = add_up::<L, P, false>(self.lanes, self.system.factors.lines(), others, weights, p);
+            add_lines(self.lanes, &sum, &mut image);
+        }
+        image
+    }
+
+    /// Gp, as a sum of G's rows: G is symmetric.
+    #[inline(always)]
+    fn times_gram<const P: usize>(&self, p: &[Line; P]) -> [Line; P] {
+        let lanes = self.lanes;
+        let rows = self.system.gram.as_chunks::<LINE>().0.as_chunks::<P>().0;
+        // Two sums, because one multiply-add must wait for the one before it in its sum.
+        let mut even = [lanes.splat(0.0); P];
+        let mut odd = even;
+        for (pair, numbers) in rows.as_chunks::<2>().0.iter().zip(p.as_flattened().as_chunks::<2>().0) {
+            let (left, right) = (lanes.splat(numbers[0]), lanes.splat(numbers[1]));
+            for i in 0..P {
+                even[i] = lanes.mul_add(left, lanes.load(&pair[0][i]), even[i]);
+                odd[i] = lanes.mul_add(right, lanes.load(&pair[1][i]), odd[i]);
+            }
+        }
+        let mut image = [[0.0; LINE]; P];
+        for i in 0..P {
+            lanes.store(lanes.add(even[i], odd[i]), &mut image[i]);
+        }
+        image
+    }
+}
+
+/// Over one piece of a row: Σ αr v (v·p), or with `RESIDUAL` Σ [(1 + αr) − αr (v·p)] v and what the interests add to the objective,
+/// Σ [c (1 − v·p)² − (v·p)²].
+#[inline(always)]
+fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
+    lanes: L,
+    factors: &[Line],
+    others: &[u32],
+    weights: Piece<'_>,
+    p: &[Line; P],
+) -> ([Line; P], f64) {
+    let p: [L::V; P] = std::array::from_fn(|i| lanes.load(&p[i]));
+    let vectors = factors.as_chunks::<P>().0;
+    let mut sum = [lanes.splat(0.0); P];
+    let mut error = 0.0;
+    let mut done = 0;
+    while done < weights.extra.len() {
+        let count = (weights.extra.len() - done).min(ABREAST);
+        // Beyond the last interest the last one is taken again, with weight 0.
+        let vectors: [&[Line; P]; ABREAST] =
+            std::array::from_fn(|k| &vectors[others[done + k.min(count - 1)] as usize]);
+        if RESIDUAL {
+            for k in 0..ABREAST {
+                if let Some(&next) = others.get(done + k + AHEAD) {
+                    for line in 0..P {
+                        lanes.prefetch(factors, next as usize * P + line);
+                    }
+                }
+            }
+        }
+        let scores = lanes.sums(vectors.map(|vector| {
+            let mut products = lanes.mul(lanes.load(&vector[0]), p[0]);
+            for i in 1..P {
+                products = lanes.mul_add(lanes.load(&vector[i]), p[i], products);
+            }
+            products
+        }));
+        for k in 0..count {
+            let (extra, score) = (weights.extra[done + k], scores[k]);
+            let factor = if RESIDUAL {
+                let target = weights.target[done + k];
+                // c (p − s)² − s² = c p (1 − 2 s) + (c − 1) s², with c p the target and c − 1 = αr.
+                error += target * (1.0 - 2.0 * score) + extra * score * score;
+                target - extra * score
+            } else {
+                extra * score
+            };
+            let factor = lanes.splat(factor);
+            for i in 0..P {
+                sum[i] = lanes.mul_add(factor, lanes.load(&vectors[k][i]), sum[i]);
+            }
+        }
+        done += count;
+    }
+    let mut lines = [[0.0; LINE]; P];
+    for i in 0..P {
+        lanes.store(sum[i], &mut lines[i]);
+    }
+    (lines, f64::from(error))
+}
+
+#[inline(always)]
+fn dot<L: Lanes, const P: usize>(lanes: L, a: &[Line; P], b: &[Line; P]) -> f32 {
+    let mut sum = lanes.splat(0.0);
+    for (a, b) in a.iter().zip(b) {
+        sum = lanes.mul_add(lanes.load(a), lanes.load(b), sum);
+    }
+    lanes.sum(sum)
+}
+
+/// `to += factor · from`
+#[inline(always)]
+fn add_scaled<L: Lanes, const P: usize>(lanes: L, factor: f32, from: &[Line; P], to: &mut [Line; P]) {
+    for (from, to) in from.iter().zip(to) {
+        lanes.store(lanes.mul_add(lanes.splat(factor), lanes.load(from), lanes.load(to)), to);
+    }
+}
+
+#[inline(always)]
+fn add_lines<L: Lanes, const P: usize>(lanes: L, from: &[Line; P], to: &mut [Line; P]) {
+    add_scaled(lanes, 1.0, from, to);
+}

@@ -1,0 +1,52 @@
+//! Sixteen numbers at once: the few operations that the algorithms are made of.
+
+#![expect(
+    clippy::inline_always,
+    reason = "the algorithms must become part of the one function compiled for their processor"
+)]
+
+use crate::als::factors::{LINE, Line};
+
+/// Sixteen `f32` in the registers of some processor. A value of the type proves that the processor has the instructions.
+pub(super) trait Lanes: Copy {
+    /// Sixteen numbers.
+    type V: Copy;
+
+    fn splat(self, number: f32) -> Self::V;
+    fn load(self, line: &Line) -> Self::V;
+    fn store(self, v: Self::V, line: &mut Line);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a b + c
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// c − a b
+    fn mul_sub_from(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// 1 / √pivot where the pivot is above the limit, 0 elsewhere (also where it is not a number). No limit is negative.
+    fn inverse_root(self, pivot: Self::V, limit: Self::V) -> Self::V;
+    /// The sum of all sixteen, always added in the same order.
+    fn sum(self, v: Self::V) -> f32;
+
+    /// Asks for a cache line that will be read soon.
+    #[inline(always)]
+    fn prefetch(self, lines: &[Line], at: usize) {
+        let _ = (lines, at);
+    }
+
+    /// The sums of four vectors.
+    #[inline(always)]
+    fn sums(self, v: [Self::V; 4]) -> [f32; 4] {
+        v.map(|v| self.sum(v))
+    }
+
+    /// Number j of line i becomes number i of vector j.
+    #[inline(always)]
+    fn transpose(self, lines: [&Line; LINE]) -> [Self::V; LINE] {
+        let mut turned = [[0.0; LINE]; LINE];
+        for (i, line) in lines.into_iter().enumerate() {
+            for (j, &number) in line.iter().enumerate() {
+                turned[j][i] = number;
+            }
+        }
+        std::array::from_fn(|j| self.load(&turned[j]))
+    }
+}

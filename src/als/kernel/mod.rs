@@ -1,0 +1,129 @@
+//! The inner loops of training: many rows solved at once, with the widest vectors the processor has.
+//!
+//! Each algorithm is written once, in safe code over [`lanes::Lanes`]: [`direct`] for ranks up to 16, [`conjugate`] above, [`gram`] for the
+//! sum over all rows, [`window`] for what interests weigh. [`avx512`], [`avx2`] and [`portable`] say how sixteen numbers are added and
+//! multiplied, and compile the algorithms for their processor; only they are unsafe. Which one runs is decided at run time.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod conjugate;
+mod direct;
+mod gram;
+mod lanes;
+mod portable;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::{AddAssign, Range};
+
+use super::factors::{Factors, LINE, Line};
+use crate::interests::Weights;
+use crate::interests::base::{Base, PackedCounts};
+
+/// The largest rank that [`direct`] solves; above, [`conjugate`] is faster to the same loss.
+pub const LARGEST_DIRECT_RANK: usize = LINE;
+
+/// Vector instructions to train with. They differ in speed, and in the last bits of the result because sums are rounded differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// 512 bits at a time (x86-64 with AVX-512F).
+    Avx512,
+    /// 256 bits at a time (x86-64 with AVX2 and FMA).
+    Avx2,
+    /// Plain loops, for any processor.
+    Portable,
+}
+
+impl Kernel {
+    /// The fastest kernel this processor can run.
+    pub fn detect() -> Self {
+        Self::available().next().unwrap_or(Self::Portable)
+    }
+
+    /// All kernels this processor can run, fastest first. Asking for another one gets the portable one.
+    pub fn available() -> impl Iterator<Item = Self> {
+        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|kernel| match kernel {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::Avx512::new().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::Avx2::new().is_some(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 | Self::Avx2 => false,
+            Self::Portable => true,
+        })
+    }
+
+    /// Does `task` with these instructions.
+    pub(super) fn run(self, task: Task<'_>) -> Fit {
+        #[cfg(target_arch = "x86_64")]
+        match self {
+            Self::Avx512 => {
+                if let Some(lanes) = avx512::Avx512::new() {
+                    return lanes.run(task);
+                }
+            }
+            Self::Avx2 => {
+                if let Some(lanes) = avx2::Avx2::new() {
+                    return lanes.run(task);
+                }
+            }
+            Self::Portable => {}
+        }
+        portable::Portable.run(task)
+    }
+}
+
+/// One side of the interests: rows by user, or columns by product.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Side<'a> {
+    /// Where each row starts in the two columns below; one entry more than there are rows.
+    pub starts: &'a [u64],
+    /// The other side's row of each interest.
+    pub others: &'a [u32],
+    /// The counts of each interest, packed by `base`.
+    pub counts: &'a [PackedCounts],
+    pub base: &'a Base,
+}
+
+/// The least-squares problems of one half-step: a row's vector x minimises
+/// `Σ_all (x·v)² + Σ_interests [c (1 − x·v)² − (x·v)²] + λ n |x|²` over the other side's vectors v (Hu, Koren, Volinsky 2008, equation 3,
+/// with MLlib's scaling of λ by the number n of the row's interests).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct System<'a> {
+    pub side: Side<'a>,
+    /// The other side's vectors v.
+    pub factors: &'a Factors,
+    /// VᵀV over all of `factors`, stride × stride, with ones on the diagonal of the padding so that it never makes a system singular.
+    pub gram: &'a [f32],
+    pub lambda: f32,
+    pub alpha: f32,
+    pub weights: Weights,
+}
+
+/// What a kernel can be asked to do.
+pub(super) enum Task<'a> {
+    /// Solve `rows`, writing their vectors to `out` (which holds the vectors of the iteration before).
+    Solve { system: &'a System<'a>, rows: Range<usize>, out: &'a mut [Line] },
+    /// Add VᵀV of `rows` (`width` lines each) to the lower triangle of `sum`, (16 width)² numbers.
+    Gram { rows: &'a [Line], width: usize, sum: &'a mut [f64] },
+}
+
+/// How well solved rows fit.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Fit {
+    /// What the rows leave of the function they minimise.
+    pub objective: f64,
+    /// The part of it that is λ n |x|².
+    pub penalty: f64,
+}
+
+impl AddAssign for Fit {
+    fn add_assign(&mut self, other: Self) {
+        self.objective += other.objective;
+        self.penalty += other.penalty;
+    }
+}

@@ -1,0 +1,83 @@
+//! Sixteen numbers as an array: what the compiler makes of plain loops. The yardstick for the other kernels.
+
+#![expect(
+    clippy::inline_always,
+    reason = "the algorithms must become part of the one function compiled for their processor"
+)]
+
+use super::lanes::Lanes;
+use super::{Fit, Task, conjugate, direct, gram};
+use crate::als::factors::{LINE, Line};
+
+/// Plain loops.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Portable;
+
+impl Portable {
+    pub(super) fn run(self, task: Task<'_>) -> Fit {
+        match task {
+            Task::Gram { rows, width, sum } => gram::add(self, rows, width, sum),
+            Task::Solve { system, rows, out } => match system.factors.rank() {
+                // Two rows of the matrix in one pass are what fits into sixteen registers of 128 bits.
+                0..=4 => direct::solve::<_, 4, 2>(self, system, rows, out),
+                5..=8 => direct::solve::<_, 8, 2>(self, system, rows, out),
+                9..=10 => direct::solve::<_, 10, 2>(self, system, rows, out),
+                11..=12 => direct::solve::<_, 12, 2>(self, system, rows, out),
+                13..=16 => direct::solve::<_, 16, 2>(self, system, rows, out),
+                _ => conjugate::solve(self, system, rows, out),
+            },
+        }
+    }
+}
+
+impl Lanes for Portable {
+    type V = Line;
+
+    #[inline(always)]
+    fn splat(self, number: f32) -> Line {
+        [number; LINE]
+    }
+
+    #[inline(always)]
+    fn load(self, line: &Line) -> Line {
+        *line
+    }
+
+    #[inline(always)]
+    fn store(self, v: Line, line: &mut Line) {
+        *line = v;
+    }
+
+    #[inline(always)]
+    fn add(self, a: Line, b: Line) -> Line {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Line, b: Line) -> Line {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Line, b: Line, c: Line) -> Line {
+        // Not f32::mul_add: without the instruction that is a call into a library.
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+
+    #[inline(always)]
+    fn mul_sub_from(self, a: Line, b: Line, c: Line) -> Line {
+        std::array::from_fn(|i| c[i] - a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn inverse_root(self, pivot: Line, limit: Line) -> Line {
+        std::array::from_fn(|i| if pivot[i] > limit[i] { 1.0 / pivot[i].sqrt() } else { 0.0 })
+    }
+
+    #[inline(always)]
+    fn sum(self, v: Line) -> f32 {
+        let eight: [f32; 8] = std::array::from_fn(|i| v[i] + v[i + 8]);
+        let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
+    }
+}

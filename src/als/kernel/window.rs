@@ -1,0 +1,64 @@
+//! What each interest weighs, worked out some hundreds at a time: faster than one by one, and still in the nearest cache when it is used.
+
+use std::ops::Range;
+
+use super::System;
+
+/// How many interests are unpacked at once, and added up in `f32` before a sum is put away: with millions of interests in a row, one running
+/// sum would lose the small ones.
+pub(super) const WINDOW: usize = 1024;
+
+/// The weights of a run of interests.
+pub(super) struct Window<'a> {
+    system: &'a System<'a>,
+    /// Which interests are unpacked.
+    range: Range<usize>,
+    /// Up to which interest it is worth unpacking ahead.
+    end: usize,
+    /// αr: how much more an interest counts than none.
+    extra: [f32; WINDOW],
+    /// 1 + αr where r > 0, else 0: confidence times preference.
+    target: [f32; WINDOW],
+}
+
+/// Weights of one piece of a row: for each interest αr, and 1 + αr where r > 0.
+#[derive(Clone, Copy)]
+pub(super) struct Piece<'w> {
+    pub extra: &'w [f32],
+    pub target: &'w [f32],
+}
+
+impl<'a> Window<'a> {
+    /// A window for rows whose last interest is before `end`.
+    pub(super) fn new(system: &'a System<'a>, end: usize) -> Self {
+        Self { system, range: 0..0, end, extra: [0.0; WINDOW], target: [0.0; WINDOW] }
+    }
+
+    /// The weights of the interests of `piece`, at most [`WINDOW`] of them.
+    #[inline]
+    pub(super) fn weights(&mut self, piece: &Range<usize>) -> Piece<'_> {
+        if piece.start < self.range.start || piece.end > self.range.end {
+            self.unpack(piece.start);
+        }
+        let at = piece.start - self.range.start..piece.end - self.range.start;
+        Piece { extra: &self.extra[at.clone()], target: &self.target[at] }
+    }
+
+    fn unpack(&mut self, from: usize) {
+        self.range = from..(from + WINDOW).min(self.end);
+        let System { side, alpha, weights, .. } = *self.system;
+        let length = self.range.len();
+        side.base.ratings(&side.counts[self.range.clone()], weights, &mut self.extra[..length]);
+        for (extra, target) in self.extra[..length].iter_mut().zip(&mut self.target) {
+            let scaled = alpha * *extra;
+            *target = if *extra > 0.0 { 1.0 + scaled } else { 0.0 };
+            *extra = scaled;
+        }
+    }
+}
+
+/// The pieces of at most [`WINDOW`] interests of one row.
+#[inline]
+pub(super) fn pieces(row: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    row.clone().step_by(WINDOW).map(move |from| from..(from + WINDOW).min(row.end))
+}
