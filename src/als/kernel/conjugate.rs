@@ -175,16 +175,18 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
     weights: Piece<'_>,
     p: &[Line; P],
 ) -> ([Line; P], f64) {
-    let p: [L::V; P] = std::array::from_fn(|i| lanes.load(&p[i]));
+    let p = loaded(lanes, p);
     let vectors = factors.as_chunks::<P>().0;
     let mut sum = [lanes.splat(0.0); P];
     let mut error = 0.0;
     let mut done = 0;
     while done < weights.extra.len() {
         let count = (weights.extra.len() - done).min(ABREAST);
-        // Beyond the last interest the last one is taken again, with weight 0.
-        let vectors: [&[Line; P]; ABREAST] =
-            std::array::from_fn(|k| &vectors[others[done + k.min(count - 1)] as usize]);
+        // Beyond the last interest the first of them is taken again, and its score is not used.
+        let mut abreast = [&vectors[others[done] as usize]; ABREAST];
+        for k in 1..count {
+            abreast[k] = &vectors[others[done + k] as usize];
+        }
         if RESIDUAL {
             for k in 0..ABREAST {
                 if let Some(&next) = others.get(done + k + AHEAD) {
@@ -194,13 +196,13 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
                 }
             }
         }
-        let scores = lanes.sums(vectors.map(|vector| {
-            let mut products = lanes.mul(lanes.load(&vector[0]), p[0]);
-            for i in 1..P {
-                products = lanes.mul_add(lanes.load(&vector[i]), p[i], products);
+        let mut products = [lanes.splat(0.0); ABREAST];
+        for (product, vector) in products.iter_mut().zip(abreast) {
+            for i in 0..P {
+                *product = lanes.mul_add(lanes.load(&vector[i]), p[i], *product);
             }
-            products
-        }));
+        }
+        let scores = lanes.sums(products);
         for k in 0..count {
             let (extra, score) = (weights.extra[done + k], scores[k]);
             let factor = if RESIDUAL {
@@ -213,7 +215,7 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
             };
             let factor = lanes.splat(factor);
             for i in 0..P {
-                sum[i] = lanes.mul_add(factor, lanes.load(&vectors[k][i]), sum[i]);
+                sum[i] = lanes.mul_add(factor, lanes.load(&abreast[k][i]), sum[i]);
             }
         }
         done += count;
@@ -223,6 +225,15 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
         lanes.store(sum[i], &mut lines[i]);
     }
     (lines, f64::from(error))
+}
+
+#[inline(always)]
+fn loaded<L: Lanes, const P: usize>(lanes: L, lines: &[Line; P]) -> [L::V; P] {
+    let mut v = [lanes.splat(0.0); P];
+    for (v, line) in v.iter_mut().zip(lines) {
+        *v = lanes.load(line);
+    }
+    v
 }
 
 #[inline(always)]

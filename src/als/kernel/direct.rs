@@ -150,8 +150,10 @@ fn finish<L: Lanes, const R: usize>(lanes: L, system: &System<'_>, batch: &Batch
         }
         a[i][i] = lanes.add(a[i][i], ridge);
     }
-    let b = lanes.transpose(batch.b.each_ref());
-    let (inverse, y) = decompose(lanes, &mut a, std::array::from_fn(|i| b[i]));
+    let turned = lanes.transpose(batch.b.each_ref());
+    let mut y = [zero; R];
+    y.copy_from_slice(&turned[..R]);
+    let inverse = decompose(lanes, &mut a, &mut y);
 
     let mut x = [[0.0; LINE]; LINE];
     let mut solved = [zero; R];
@@ -174,15 +176,17 @@ fn finish<L: Lanes, const R: usize>(lanes: L, system: &System<'_>, batch: &Batch
     Fit { objective: f64::from(objective), penalty: f64::from(lanes.sum(lanes.mul(ridge, squares))) }
 }
 
-/// Turns the lower triangle of `a` into L with A = LLᵀ. Gives 1 / the diagonal of L (0 for a skipped pivot), and y with Ly = b.
+/// Turns the lower triangle of `a` into L with A = LLᵀ, and b in `y` into y with Ly = b. Gives 1 / the diagonal of L, 0 for a skipped pivot.
 #[inline(always)]
-fn decompose<L: Lanes, const R: usize>(lanes: L, a: &mut [[L::V; R]; R], b: [L::V; R]) -> ([L::V; R], [L::V; R]) {
+fn decompose<L: Lanes, const R: usize>(lanes: L, a: &mut [[L::V; R]; R], y: &mut [L::V; R]) -> [L::V; R] {
     let mut inverse = [lanes.splat(0.0); R];
-    let mut y = b;
     for j in 0..R {
         let limit = lanes.mul(a[j][j], lanes.splat(SINGULAR));
         // One column at a time: its elements do not wait for each other.
-        let mut column: [L::V; R] = std::array::from_fn(|i| a[i][j]);
+        let mut column = [lanes.splat(0.0); R];
+        for i in j..R {
+            column[i] = a[i][j];
+        }
         for k in 0..j {
             let left = a[j][k];
             for i in j..R {
@@ -196,5 +200,5 @@ fn decompose<L: Lanes, const R: usize>(lanes: L, a: &mut [[L::V; R]; R], b: [L::
             a[i][j] = lanes.mul(column[i], inverse[j]);
         }
     }
-    (inverse, y)
+    inverse
 }
