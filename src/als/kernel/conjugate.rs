@@ -22,6 +22,8 @@ use crate::als::factors::{LINE, Line};
 const STEPS: usize = 3;
 /// How many interests ahead vectors are fetched. Fewer than for small ranks: each vector is several cache lines.
 const AHEAD: usize = 16;
+/// Rows with more interests than this lose their vectors from the near caches between two passes.
+const CACHED: usize = 1024;
 /// How many interests go side by side, so that adding up within their vectors is shared.
 const ABREAST: usize = 4;
 
@@ -101,10 +103,10 @@ fn solve_row<L: Lanes, const P: usize>(mut row: Row<'_, '_, L>, x: &mut [Line; P
 impl<L: Lanes> Row<'_, '_, L> {
     /// n: how many of the row's interests have r > 0.
     #[inline(always)]
-    fn count_positive(&mut self) -> usize {
+    fn count_positive(&mut self) -> u64 {
         let mut count = 0;
         for piece in pieces(self.interests.clone()) {
-            count += self.window.weights(&piece).target.iter().filter(|&&target| target > 0.0).count();
+            count += u64::from(self.window.weights(&piece).positive());
         }
         count
     }
@@ -121,7 +123,7 @@ impl<L: Lanes> Row<'_, '_, L> {
         for piece in pieces(self.interests.clone()) {
             let weights = self.window.weights(&piece);
             let others = &self.system.side.others[piece.start..];
-            let (sum, error) = add_up::<L, P, true>(self.lanes, self.system.factors.lines(), others, weights, x);
+            let (sum, error) = add_up::<L, P, true>(self.lanes, self.system.factors.lines(), others, weights, x, true);
             add_lines(self.lanes, &sum, &mut residual);
             objective += error;
         }
@@ -131,12 +133,13 @@ impl<L: Lanes> Row<'_, '_, L> {
     /// Ap
     #[inline(always)]
     fn times<const P: usize>(&mut self, p: &[Line; P]) -> [Line; P] {
+        let long = self.interests.len() > CACHED;
         let mut image = self.times_gram(p);
         add_scaled(self.lanes, self.ridge, p, &mut image);
         for piece in pieces(self.interests.clone()) {
             let weights = self.window.weights(&piece);
             let others = &self.system.side.others[piece.start..];
-            let (sum, _) = add_up::<L, P, false>(self.lanes, self.system.factors.lines(), others, weights, p);
+            let (sum, _) = add_up::<L, P, false>(self.lanes, self.system.factors.lines(), others, weights, p, long);
             add_lines(self.lanes, &sum, &mut image);
         }
         image
@@ -166,7 +169,7 @@ impl<L: Lanes> Row<'_, '_, L> {
 }
 
 /// Over one piece of a row: Σ αr v (v·p), or with `RESIDUAL` Σ [(1 + αr) − αr (v·p)] v and what the interests add to the objective,
-/// Σ [c (1 − v·p)² − (v·p)²].
+/// Σ [c (1 − v·p)² − (v·p)²]. In a `long` row vectors are fetched ahead in every pass, else only in the first.
 #[inline(always)]
 fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
     lanes: L,
@@ -174,26 +177,38 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
     others: &[u32],
     weights: Piece<'_>,
     p: &[Line; P],
+    long: bool,
 ) -> ([Line; P], f64) {
     let p = loaded(lanes, p);
     let vectors = factors.as_chunks::<P>().0;
     let mut sum = [lanes.splat(0.0); P];
     let mut error = 0.0;
-    let mut done = 0;
-    while done < weights.extra.len() {
-        let count = (weights.extra.len() - done).min(ABREAST);
-        // Beyond the last interest the first of them is taken again, and its score is not used.
-        let mut abreast = [&vectors[others[done] as usize]; ABREAST];
-        for k in 1..count {
-            abreast[k] = &vectors[others[done + k] as usize];
-        }
-        if RESIDUAL {
-            for k in 0..ABREAST {
-                if let Some(&next) = others.get(done + k + AHEAD) {
-                    for line in 0..P {
-                        lanes.prefetch(factors, next as usize * P + line);
-                    }
+    let (count, fetch) = (weights.extra.len(), RESIDUAL || long);
+    for from in (0..count).step_by(ABREAST) {
+        if fetch && let Some(next) = others.get(from + AHEAD..from + AHEAD + ABREAST) {
+            for &next in next {
+                for line in 0..P {
+                    lanes.prefetch(factors, next as usize * P + line);
                 }
+            }
+        }
+        // The last few may be fewer: then the last of them is taken again, with weight 0.
+        let mut abreast = [&vectors[others[from] as usize]; ABREAST];
+        let (mut extra, mut target) = ([0.0; ABREAST], [0.0; ABREAST]);
+        if let (Some(others), Some(extras), Some(targets)) = (
+            others.get(from..(from + ABREAST).min(count)),
+            weights.extra.get(from..from + ABREAST),
+            weights.target.get(from..from + ABREAST),
+        ) {
+            for k in 0..ABREAST {
+                abreast[k] = &vectors[others[k] as usize];
+            }
+            extra.copy_from_slice(extras);
+            target.copy_from_slice(targets);
+        } else {
+            for k in 0..count - from {
+                abreast[k] = &vectors[others[from + k] as usize];
+                (extra[k], target[k]) = (weights.extra[from + k], weights.target[from + k]);
             }
         }
         let mut products = [lanes.splat(0.0); ABREAST];
@@ -203,10 +218,9 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
             }
         }
         let scores = lanes.sums(products);
-        for k in 0..count {
-            let (extra, score) = (weights.extra[done + k], scores[k]);
+        for k in 0..ABREAST {
+            let (extra, target, score) = (extra[k], target[k], scores[k]);
             let factor = if RESIDUAL {
-                let target = weights.target[done + k];
                 // c (p − s)² − s² = c p (1 − 2 s) + (c − 1) s², with c p the target and c − 1 = αr.
                 error += target * (1.0 - 2.0 * score) + extra * score * score;
                 target - extra * score
@@ -218,7 +232,6 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
                 sum[i] = lanes.mul_add(factor, lanes.load(&abreast[k][i]), sum[i]);
             }
         }
-        done += count;
     }
     let mut lines = [[0.0; LINE]; P];
     for i in 0..P {

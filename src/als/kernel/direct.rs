@@ -32,8 +32,8 @@ struct Batch<const R: usize> {
     b: [Line; LINE],
     /// n: how many interests have r > 0.
     interests: Line,
-    /// Σ (1 + αr): what the objective would be with x = 0.
-    unexplained: Line,
+    /// Σ (1 + αr) for each lane, the same number sixteen times: what the objective would be with x = 0.
+    unexplained: [Line; LINE],
 }
 
 /// Solves `rows`; `PASS` rows of A grow in registers in one pass over a row's interests (a divisor of `R`).
@@ -47,7 +47,7 @@ pub(super) fn solve<L: Lanes, const R: usize, const PASS: usize>(
     let starts = system.side.starts;
     let mut window = Window::new(system, starts[rows.end] as usize);
     let zeros = [[0.0; LINE]; LINE];
-    let mut batch = Batch::<R> { a: [zeros; R], b: zeros, interests: [0.0; LINE], unexplained: [0.0; LINE] };
+    let mut batch = Batch::<R> { a: [zeros; R], b: zeros, interests: [0.0; LINE], unexplained: zeros };
     let mut fit = Fit::default();
     for (group, out) in rows.clone().step_by(LINE).zip(out.chunks_mut(LINE)) {
         for lane in 0..LINE {
@@ -77,18 +77,19 @@ fn collect<L: Lanes, const R: usize, const PASS: usize>(
     lane: usize,
     row: Range<usize>,
 ) {
-    (batch.interests[lane], batch.unexplained[lane]) = (0.0, 0.0);
+    batch.interests[lane] = 0.0;
     let mut first = true;
     // A row without interests has one empty piece, which clears what the lane held before.
     for piece in pieces(row.clone()).chain(row.is_empty().then_some(row)) {
         let weights = window.weights(&piece);
-        batch.interests[lane] += weights.target.iter().filter(|&&target| target > 0.0).count() as f32;
-        batch.unexplained[lane] += weights.target.iter().sum::<f32>();
+        batch.interests[lane] += weights.positive() as f32;
         let others = &system.side.others[piece.start..];
         for from in (0..R).step_by(PASS) {
             let sums = if from == 0 {
-                let (sums, b) = add_up::<L, PASS, true>(lanes, system.factors.lines(), others, weights, from);
+                let (sums, b, unexplained) =
+                    add_up::<L, PASS, true>(lanes, system.factors.lines(), others, weights, from);
                 put(lanes, b, &mut batch.b[lane], first);
+                put(lanes, unexplained, &mut batch.unexplained[lane], first);
                 sums
             } else {
                 add_up::<L, PASS, false>(lanes, system.factors.lines(), others, weights, from).0
@@ -107,7 +108,8 @@ fn put<L: Lanes>(lanes: L, sum: L::V, line: &mut Line, first: bool) {
     lanes.store(sum, line);
 }
 
-/// Rows `from..from + PASS` of Σ αr vvᵀ over one piece of a row, and (when it is the `FIRST` pass) Σ (1 + αr) v.
+/// Rows `from..from + PASS` of Σ αr vvᵀ over one piece of a row, and (when it is the `FIRST` pass) Σ (1 + αr) v
+/// and Σ (1 + αr).
 #[inline(always)]
 fn add_up<L: Lanes, const PASS: usize, const FIRST: bool>(
     lanes: L,
@@ -115,9 +117,10 @@ fn add_up<L: Lanes, const PASS: usize, const FIRST: bool>(
     others: &[u32],
     weights: Piece<'_>,
     from: usize,
-) -> ([L::V; PASS], L::V) {
+) -> ([L::V; PASS], L::V, L::V) {
     let mut a = [lanes.splat(0.0); PASS];
     let mut b = lanes.splat(0.0);
+    let mut unexplained = b;
     for (at, (&extra, &target)) in weights.extra.iter().zip(weights.target).enumerate() {
         if FIRST && let Some(&next) = others.get(at + AHEAD) {
             lanes.prefetch(factors, next as usize);
@@ -130,10 +133,12 @@ fn add_up<L: Lanes, const PASS: usize, const FIRST: bool>(
             *a = lanes.mul_add(lanes.splat(number), scaled, *a);
         }
         if FIRST {
-            b = lanes.mul_add(lanes.splat(target), v, b);
+            let target = lanes.splat(target);
+            b = lanes.mul_add(target, v, b);
+            unexplained = lanes.add(unexplained, target);
         }
     }
-    (a, b)
+    (a, b, unexplained)
 }
 
 /// Solves the sixteen systems of a batch and writes the vectors of as many rows as `out` has.
@@ -172,7 +177,11 @@ fn finish<L: Lanes, const R: usize>(lanes: L, system: &System<'_>, batch: &Batch
         lanes.store(vector, row);
     }
     // At the minimum the objective is Σ c p² − bᵀA⁻¹b, and bᵀA⁻¹b = |y|².
-    let objective = lanes.sum(lanes.add(lanes.load(&batch.unexplained), lanes.mul(explained, lanes.splat(-1.0))));
+    let mut unexplained = [0.0; LINE];
+    for (sum, line) in unexplained.iter_mut().zip(&batch.unexplained) {
+        *sum = line[0];
+    }
+    let objective = lanes.sum(lanes.mul_sub_from(explained, lanes.splat(1.0), lanes.load(&unexplained)));
     Fit { objective: f64::from(objective), penalty: f64::from(lanes.sum(lanes.mul(ridge, squares))) }
 }
 
