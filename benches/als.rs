@@ -57,6 +57,7 @@ fn iterations(kernel: Kernel, base: &Base, rank: usize, count: u64, pool: &Threa
     reports[reports.len() - 1] - reports[0]
 }
 
+#[expect(clippy::expect_used, reason = "without threads there is nothing to measure")]
 fn bench(criterion: &mut Criterion) {
     let large = std::env::var("BDR_BENCH_INTERESTS").is_ok_and(|millions| millions == "11");
     let (users, products, per_user) = if large { (500_000, 50_000, 27) } else { (50_000, 5_000, 27) };

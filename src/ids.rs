@@ -135,6 +135,17 @@ impl IdList {
         }
     }
 
+    /// The first `count` ids, or all where there are fewer.
+    #[must_use]
+    pub fn prefix(&self, count: usize) -> Self {
+        let slots = self.slots[..count.min(self.slots.len())].to_vec();
+        let text_end = slots.iter().rev().find_map(|slot| match slot {
+            Slot::Number(_) => None,
+            Slot::Text { start, length } => Some(*start as usize + *length as usize),
+        });
+        Self { slots, text: self.text[..text_end.unwrap_or(0)].to_owned() }
+    }
+
     /// All ids in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = Id<'_>> {
         (0..self.len() as u32).map(|dense| self.get(dense))

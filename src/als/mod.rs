@@ -24,6 +24,7 @@ mod tests;
 use std::sync::atomic::AtomicBool;
 
 use rayon::ThreadPool;
+use serde::{Deserialize, Serialize};
 
 pub use self::factors::Factors;
 pub use self::kernel::Kernel;
@@ -36,11 +37,14 @@ use self::kernel::{Fit, Side, System};
 use crate::interests::Weights;
 use crate::interests::base::Base;
 
+/// The largest rank.
+pub const MAX_RANK: usize = 256;
+
 /// Fewer interests than this are not worth waking a thread for before training begins.
 const SMALL: usize = 50_000;
 
 /// What to train. All numbers must be finite, and none negative.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// How many numbers a vector has, 1 to 256.
     pub rank: usize,

@@ -12,6 +12,12 @@ use crate::event::encoding;
 use crate::ids::{Full, Id, IdTable};
 use crate::varint::Malformed;
 
+/// A delta is merged when it holds this many events, or [`MERGED_PART_OF_BASE`] of the base, whichever is more: so memory is bounded and
+/// merging stays cheap.
+const LEAST_MERGED_EVENTS: usize = 1 << 20;
+/// One part in so many.
+const MERGED_PART_OF_BASE: usize = 8;
+
 /// Why events could not be counted.
 #[derive(Debug, thiserror::Error)]
 pub enum CountError {
@@ -47,8 +53,11 @@ pub struct MergeJob {
 
 impl MergeJob {
     /// The base that holds all that was counted when the job was made.
-    pub fn run(&self) -> Base {
-        delta::merge(&self.base, &self.frozen, self.users, self.products)
+    pub fn run(&self) -> Arc<Base> {
+        if self.frozen.is_empty() {
+            return Arc::clone(&self.base);
+        }
+        Arc::new(delta::merge(&self.base, &self.frozen, self.users, self.products))
     }
 
     /// The users whose rows the merge changes, ascending.
@@ -104,9 +113,14 @@ impl Counters {
         self.live.len() + self.frozen.as_ref().map_or(0, |frozen| frozen.len())
     }
 
-    /// How many events came since the last freeze.
-    pub fn live_events(&self) -> usize {
-        self.live.len()
+    /// Whether so many events came since the last freeze that they should be merged, whatever the windows do.
+    pub fn merge_is_due(&self) -> bool {
+        self.live.len() >= LEAST_MERGED_EVENTS.max(self.base.pairs() / MERGED_PART_OF_BASE)
+    }
+
+    /// Goes on counting at this offset: the events in between are lost.
+    pub fn skip_to(&mut self, offset: u64) {
+        self.offset = offset;
     }
 
     /// Freezes what came so far and hands out the work of merging it, or nothing while an earlier job is not installed yet.
@@ -168,7 +182,7 @@ mod tests {
         let mut counters = Counters::default();
         counters.apply(&encoded(&[(7, 1, false), (7, 2, true), (8, 1, false)])).unwrap();
         let job = counters.freeze().unwrap();
-        let merged = Arc::new(job.run());
+        let merged = job.run();
         counters.apply(&encoded(&[(7, 1, false)])).unwrap();
         let expected = [(0, 2, 0), (1, 0, 1)];
         let of_seven = |counters: &Counters| -> Vec<_> {
@@ -180,7 +194,7 @@ mod tests {
         counters.install(merged);
         assert_eq!(of_seven(&counters), expected);
         let merged = counters.freeze().unwrap().run();
-        counters.install(Arc::new(merged));
+        counters.install(merged);
         assert_eq!(counters.base().row(0).next().unwrap().counts, Counts { clicks: 2, purchases: 0 });
         assert_eq!((counters.offset(), counters.interests_of(&Id::Number(9))), (4, None));
     }

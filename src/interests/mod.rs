@@ -8,6 +8,8 @@ pub mod base;
 pub mod counters;
 pub mod delta;
 
+use serde::{Deserialize, Serialize};
+
 /// Clicks and purchases of one user on one product. They stop at 2^32 - 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Counts {
@@ -33,7 +35,7 @@ impl Counts {
 }
 
 /// How much a click and a purchase weigh in a rating.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
     /// Rating of one click.
     pub click: f32,

@@ -5,8 +5,8 @@
     clippy::inline_always,
     reason = "the algorithms must become part of the one function compiled for their processor"
 )]
-#![expect(clippy::wildcard_imports, reason = "the instructions' names are their documentation")]
 
+#[allow(clippy::wildcard_imports, reason = "the instructions' names are their documentation")]
 use std::arch::x86_64::*;
 
 use super::lanes::Lanes;

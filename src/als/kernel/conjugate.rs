@@ -168,6 +168,39 @@ impl<L: Lanes> Row<'_, '_, L> {
     }
 }
 
+/// Some interests that are worked on together.
+struct Abreast<'a, const P: usize> {
+    vectors: [&'a [Line; P]; ABREAST],
+    extra: [f32; ABREAST],
+    target: [f32; ABREAST],
+}
+
+/// The interests of a piece from number `from` on. At the end there may be fewer: then the first of them is taken again, with weight 0.
+#[inline(always)]
+fn abreast<'a, const P: usize>(
+    vectors: &'a [[Line; P]],
+    others: &[u32],
+    weights: Piece<'_>,
+    from: usize,
+) -> Abreast<'a, P> {
+    let mut group =
+        Abreast { vectors: [&vectors[others[from] as usize]; ABREAST], extra: [0.0; ABREAST], target: [0.0; ABREAST] };
+    let all = from..from + ABREAST;
+    if let (Some(extra), Some(target)) = (weights.extra.get(all.clone()), weights.target.get(all.clone())) {
+        for (vector, &other) in group.vectors.iter_mut().zip(&others[all]) {
+            *vector = &vectors[other as usize];
+        }
+        group.extra.copy_from_slice(extra);
+        group.target.copy_from_slice(target);
+    } else {
+        for k in 0..weights.extra.len() - from {
+            group.vectors[k] = &vectors[others[from + k] as usize];
+            (group.extra[k], group.target[k]) = (weights.extra[from + k], weights.target[from + k]);
+        }
+    }
+    group
+}
+
 /// Over one piece of a row: Σ αr v (v·p), or with `RESIDUAL` Σ [(1 + αr) − αr (v·p)] v and what the interests add to the objective,
 /// Σ [c (1 − v·p)² − (v·p)²]. In a `long` row vectors are fetched ahead in every pass, else only in the first.
 #[inline(always)]
@@ -183,8 +216,8 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
     let vectors = factors.as_chunks::<P>().0;
     let mut sum = [lanes.splat(0.0); P];
     let mut error = 0.0;
-    let (count, fetch) = (weights.extra.len(), RESIDUAL || long);
-    for from in (0..count).step_by(ABREAST) {
+    let fetch = RESIDUAL || long;
+    for from in (0..weights.extra.len()).step_by(ABREAST) {
         if fetch && let Some(next) = others.get(from + AHEAD..from + AHEAD + ABREAST) {
             for &next in next {
                 for line in 0..P {
@@ -192,25 +225,7 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
                 }
             }
         }
-        // The last few may be fewer: then the last of them is taken again, with weight 0.
-        let mut abreast = [&vectors[others[from] as usize]; ABREAST];
-        let (mut extra, mut target) = ([0.0; ABREAST], [0.0; ABREAST]);
-        if let (Some(others), Some(extras), Some(targets)) = (
-            others.get(from..(from + ABREAST).min(count)),
-            weights.extra.get(from..from + ABREAST),
-            weights.target.get(from..from + ABREAST),
-        ) {
-            for k in 0..ABREAST {
-                abreast[k] = &vectors[others[k] as usize];
-            }
-            extra.copy_from_slice(extras);
-            target.copy_from_slice(targets);
-        } else {
-            for k in 0..count - from {
-                abreast[k] = &vectors[others[from + k] as usize];
-                (extra[k], target[k]) = (weights.extra[from + k], weights.target[from + k]);
-            }
-        }
+        let Abreast { vectors: abreast, extra, target } = abreast(vectors, others, weights, from);
         let mut products = [lanes.splat(0.0); ABREAST];
         for (product, vector) in products.iter_mut().zip(abreast) {
             for i in 0..P {

@@ -1,0 +1,438 @@
+//! Counter: makes events durable, counts them, and ends windows.
+//!
+//! Owns the counters (it is their only writer), the thread that commits to the event log, and the checkpoints. Is told to append events and to
+//! close windows; tells Trainer what to train on. An event is first durable, then counted, then acknowledged; where a window ends is a record
+//! in the log, so the log alone decides which events belong to it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::messages::{Append, Checkpoint, CloseWindow, Closed, NotCounted, Position, Ticket, Train, TrainAgain};
+use super::port::{Envelope, Port};
+use super::shared::{Live, Served, Writable};
+use super::worker::{Panicked, Worker};
+use crate::clock;
+use crate::config::Config;
+use crate::interests::base::Base;
+use crate::interests::counters::{CountError, Counters};
+use crate::log::committer::{Command, Committed, Committer, Entry};
+use crate::log::writer::{Marks, Writer};
+use crate::metrics::{Listener, Metrics};
+use crate::recover::Recovered;
+use crate::store::checkpoint::{Changes, Frozen, State};
+use crate::store::{Store, StoreError, pages};
+use crate::window::ClosedWindow;
+
+/// What Counter works with.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// Where readers see the counters.
+    pub live: Arc<Live>,
+    /// What is served, to know whether it is up to date.
+    pub served: Arc<Served>,
+    /// Where checkpoints go.
+    pub store: Store,
+    /// Where the end of a window is told.
+    pub train: Port<Train>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Messages that can wait.
+    pub mailbox: usize,
+    /// Told what makes it impossible to go on.
+    pub fatal: tokio::sync::mpsc::Sender<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Counter {
+    around: Surroundings,
+    counters: Writable,
+    marks: Marks,
+    /// The last window that was closed.
+    window: u64,
+    /// The offset at its end.
+    window_offset: u64,
+    /// The served model does not know the last window.
+    stale: bool,
+    stage: Stage,
+    /// Who waits for the window that is asked for while another is being closed or merged.
+    next_window: Option<Vec<oneshot::Sender<Closed>>>,
+    /// What the next checkpoint must write.
+    changes: Changes,
+    /// Events in the last checkpoint.
+    saved_offset: u64,
+    checkpoint_due: bool,
+    checkpoint_waiters: Vec<oneshot::Sender<()>>,
+    writer: Option<Writer>,
+    // The threads end before the line below tells that the actor has ended.
+    committer: Option<Committer<Tagged>>,
+    merges: Worker,
+    checkpoints: Worker,
+    _ended: oneshot::Sender<()>,
+}
+
+/// Where closing a window or merging stands: one at a time.
+#[derive(Debug)]
+enum Stage {
+    Counting,
+    /// The end of a window is on its way through the log.
+    Closing(Vec<oneshot::Sender<Closed>>),
+    /// What was counted up to some offset is being merged.
+    Merging(Merging),
+}
+
+#[derive(Debug)]
+struct Merging {
+    /// The window at whose end it is, and who waits for it.
+    window: Option<(ClosedWindow, Vec<oneshot::Sender<Closed>>)>,
+    marks: Marks,
+    offset: u64,
+}
+
+type Tagged = (Ticket, Listener);
+
+/// From the log's thread: a group was committed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Durable(Committed<Tagged>);
+
+/// From the merging thread: the next base.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Merged(Result<(Arc<Base>, Vec<u32>), Panicked>);
+
+/// From the checkpoint thread: it is written, or not and what it would have held.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Saved(Result<Result<(), StoreError>, Panicked>, Changes);
+
+impl Counter {
+    /// A counter that goes on from what was recovered from store and log.
+    pub fn new(around: Surroundings, recovered: Recovered, ended: oneshot::Sender<()>) -> std::io::Result<Self> {
+        let Recovered { state, saved_offset, changes, writer } = recovered;
+        let State { counters, marks, window, window_offset } = state;
+        let offset = counters.offset();
+        let served_window = around.served.model().map_or(0, |model| model.about.window);
+        around.metrics.log_bytes.set(writer.bytes() as i64);
+        Ok(Self {
+            counters: around.live.replace(counters),
+            marks,
+            window,
+            window_offset,
+            stale: offset > 0 && served_window < window.max(1),
+            stage: Stage::Counting,
+            next_window: None,
+            changes,
+            saved_offset,
+            checkpoint_due: false,
+            checkpoint_waiters: Vec::new(),
+            writer: Some(writer),
+            committer: None,
+            merges: Worker::start("merge")?,
+            checkpoints: Worker::start("checkpoint")?,
+            around,
+            _ended: ended,
+        })
+    }
+
+    fn ask_log(&self, command: Command<Tagged>) {
+        // Without a log thread the tickets and replies in the command are dropped, which tells who waits for them.
+        if let Some(committer) = &self.committer {
+            let _ = committer.ask(command);
+        }
+    }
+
+    /// Ends the window behind all that was appended so far, or says that there is nothing to end.
+    fn close_window(&mut self, waiters: Vec<oneshot::Sender<Closed>>) {
+        if !matches!(self.stage, Stage::Counting) {
+            self.next_window.get_or_insert_default().extend(waiters);
+            return;
+        }
+        let offset = self.counters.read(Counters::offset);
+        if offset == self.window_offset && !self.stale {
+            self.around.metrics.windows.empty.inc();
+            tracing::debug!("no new events since window {}: nothing is trained", self.window);
+            let generation = self.around.served.model().map_or(0, |model| model.about.generation);
+            for waiter in waiters {
+                let _ = waiter.send(Closed::Empty { window: self.window, generation });
+            }
+            return;
+        }
+        self.stage = Stage::Closing(waiters);
+        self.ask_log(Command::CloseWindow(self.window + 1));
+    }
+
+    /// Counts what became durable, then acknowledges it.
+    fn count(&mut self, entries: Vec<Entry<Tagged>>) -> Result<(), CountError> {
+        let mut counters = self.counters.write();
+        for entry in &entries {
+            counters.apply(&entry.events)?;
+        }
+        self.around.metrics.users.set(counters.users().len() as i64);
+        self.around.metrics.products.set(counters.products().len() as i64);
+        drop(counters);
+        for Entry { count, mark, ticket: (ticket, source), .. } in entries {
+            if let Some(mark) = mark {
+                self.marks.insert(mark.producer, mark.last);
+            }
+            self.around.metrics.events_accepted.of(source).inc_by(count);
+            self.around.metrics.event_to_servable_seconds.observe(ticket.arrived.elapsed().as_secs_f64());
+            // A connection that ended meanwhile needs no answer.
+            let _ = ticket.done.send(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// The window's end has come out of the log.
+    fn end_window(&mut self, number: u64, end_offset: u64, context: &mut Context<Self>) {
+        let Stage::Closing(waiters) = std::mem::replace(&mut self.stage, Stage::Counting) else { return };
+        let events = end_offset - self.window_offset;
+        let window = ClosedWindow { number, closed_at_micros: clock::now_micros(), events, offset: end_offset };
+        (self.window, self.window_offset, self.stale) = (number, end_offset, false);
+        self.merge(Some((window, waiters)), context);
+    }
+
+    /// Merges what was counted so far, on the merging thread.
+    fn merge(&mut self, window: Option<(ClosedWindow, Vec<oneshot::Sender<Closed>>)>, context: &mut Context<Self>) {
+        let Some(job) = self.counters.write().freeze() else { return };
+        self.stage = Stage::Merging(Merging { window, marks: self.marks.clone(), offset: job.offset });
+        let address = context.address();
+        let run = move || {
+            let mut pages: Vec<u32> = job.touched_users().map(|user| user / pages::USERS).collect();
+            pages.dedup();
+            (job.run(), pages)
+        };
+        self.merges.run(run, move |merged| {
+            // An actor that died meanwhile is built anew from the log.
+            let _ = address.try_send(Merged(merged));
+        });
+    }
+
+    /// Does what waited for the merge to end.
+    fn go_on(&mut self, context: &mut Context<Self>) {
+        if let Some(waiters) = self.next_window.take() {
+            self.close_window(waiters);
+        } else if self.checkpoint_due || self.merge_is_due() {
+            self.merge(None, context);
+        }
+    }
+
+    fn merge_is_due(&self) -> bool {
+        self.counters.read(Counters::merge_is_due)
+    }
+
+    /// Sees to it that all that was counted is in the store, as soon as no window or merge is under way.
+    fn checkpoint(&mut self, context: &mut Context<Self>) {
+        if self.counters.read(Counters::offset) == self.saved_offset {
+            self.tell_checkpoint_waiters();
+            return;
+        }
+        self.checkpoint_due = true;
+        if matches!(self.stage, Stage::Counting) {
+            self.merge(None, context);
+        }
+    }
+
+    fn tell_checkpoint_waiters(&mut self) {
+        for waiter in self.checkpoint_waiters.drain(..) {
+            let _ = waiter.send(());
+        }
+    }
+
+    /// Writes the base that a merge just made.
+    fn save(&mut self, base: Arc<Base>, marks: Marks, offset: u64, context: &mut Context<Self>) {
+        self.checkpoint_due = false;
+        self.saved_offset = offset;
+        let after = Changes {
+            pages: BTreeSet::new(),
+            users_before: base.users() as u32,
+            products_before: base.products() as u32,
+        };
+        let changes = std::mem::replace(&mut self.changes, after);
+        let frozen = Frozen { base, marks, window: self.window, window_offset: self.window_offset, offset };
+        let (store, counters, metrics) =
+            (self.around.store.clone(), self.counters.clone(), Arc::clone(&self.around.metrics));
+        let address = context.address();
+        let written = changes.clone();
+        let run = move || {
+            let _timer = metrics.checkpoint_seconds.start_timer();
+            store.save_counters(&frozen, &written, |write| {
+                counters.read(|counters| write(counters.users(), counters.products()));
+            })
+        };
+        self.checkpoints.run(run, move |saved| {
+            let _ = address.try_send(Saved(saved, changes));
+        });
+    }
+
+    fn stop_node(&self, reason: String) {
+        tracing::error!("{reason}");
+        // The channel is only full when the node is stopping already.
+        let _ = self.around.fatal.try_send(reason);
+    }
+}
+
+impl Actor for Counter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(self.around.mailbox);
+        let address = context.address();
+        let done = move |committed| {
+            // An actor that died meanwhile reads it from the log again.
+            let _ = address.try_send(Durable(committed));
+        };
+        let started = self.writer.take().map(|writer| Committer::start(writer, self.around.mailbox, done));
+        match started {
+            Some(Ok(committer)) => self.committer = Some(committer),
+            Some(Err(error)) => self.stop_node(format!("cannot start the event log's thread: {error}")),
+            None => {}
+        }
+        context.run_interval(self.around.config.window.every, |counter, _| counter.close_window(Vec::new()));
+        context.run_interval(self.around.config.checkpoint.every, Self::checkpoint);
+        if self.stale {
+            self.close_window(Vec::new());
+        }
+    }
+}
+
+impl Handler<Envelope<Append>> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Append>, _: &mut Self::Context) {
+        fail::fail_point!("counter::append");
+        let Append { events, count, source, mark, ticket } = envelope.message;
+        self.ask_log(Command::Append(Entry { events, count, mark, ticket: (ticket, source) }));
+    }
+}
+
+impl Handler<Envelope<Position>> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Position>, _: &mut Self::Context) {
+        let Position { producer, reply } = envelope.message;
+        self.ask_log(Command::Position { producer, reply });
+    }
+}
+
+impl Handler<Durable> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, Durable(committed): Durable, context: &mut Self::Context) {
+        fail::fail_point!("counter::durable");
+        let metrics = &self.around.metrics;
+        if !committed.entries.is_empty() {
+            metrics.commit_seconds.observe(committed.took.as_secs_f64());
+            metrics.commit_events.observe(committed.entries.iter().map(|entry| entry.count).sum::<u64>() as f64);
+        }
+        metrics.log_bytes.set(committed.log_bytes as i64);
+        for ((ticket, _), reason) in committed.unplaced {
+            let _ = ticket.done.send(Err(NotCounted::Unplaced(reason)));
+        }
+        if let Err(error) = self.count(committed.entries) {
+            // What is durable can't be counted: going on would acknowledge what no answer ever shows.
+            self.stop_node(format!("cannot count: {error}"));
+            context.stop();
+            return;
+        }
+        if committed.window_refused
+            && let Stage::Closing(waiters) = std::mem::replace(&mut self.stage, Stage::Counting)
+        {
+            for waiter in waiters {
+                let error = "the event log could not be written".to_owned();
+                let _ = waiter.send(Closed::Failed { window: self.window + 1, error });
+            }
+        }
+        if let Some(error) = committed.broken {
+            self.stop_node(format!("{error}: restart to find out what is on the disk"));
+            context.stop();
+        } else if let Some(number) = committed.window {
+            self.end_window(number, committed.end_offset, context);
+        } else if matches!(self.stage, Stage::Counting) && self.merge_is_due() {
+            self.merge(None, context);
+        }
+    }
+}
+
+impl Handler<Merged> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, Merged(merged): Merged, context: &mut Self::Context) {
+        let Stage::Merging(merging) = std::mem::replace(&mut self.stage, Stage::Counting) else { return };
+        let (base, pages) = match merged {
+            Ok(merged) => merged,
+            Err(panicked) => {
+                self.stop_node(format!("merging {panicked}"));
+                return;
+            }
+        };
+        let replaced = self.counters.write().install(Arc::clone(&base));
+        // Freeing hundreds of megabytes takes its time.
+        self.merges.run(move || drop(replaced), |_| ());
+        self.changes.pages.extend(pages);
+        self.around.metrics.interests.set(base.pairs() as i64);
+        if self.checkpoint_due {
+            self.save(Arc::clone(&base), merging.marks, merging.offset, context);
+        }
+        if let Some((window, waiters)) = merging.window {
+            let port = self.around.train.clone();
+            context.spawn(async move { port.deliver(Train { window, base, waiters }).await }.into_actor(self));
+        }
+        self.go_on(context);
+    }
+}
+
+impl Handler<Saved> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, Saved(outcome, changes): Saved, _: &mut Self::Context) {
+        let problem = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panicked) => Some(panicked.to_string()),
+        };
+        if let Some(problem) = problem {
+            tracing::error!(
+                "cannot write a checkpoint: {problem}; the event log has everything, the next start reads more of it"
+            );
+            self.changes.pages.extend(changes.pages);
+            self.changes.users_before = changes.users_before;
+            self.changes.products_before = changes.products_before;
+            self.saved_offset = 0;
+        }
+        self.tell_checkpoint_waiters();
+    }
+}
+
+impl Handler<Envelope<CloseWindow>> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<CloseWindow>, _: &mut Self::Context) {
+        self.close_window(envelope.message.reply.into_iter().collect());
+    }
+}
+
+impl Handler<Envelope<TrainAgain>> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<TrainAgain>, _: &mut Self::Context) {
+        self.stale = self.window_offset > 0;
+        if envelope.message.at_once {
+            self.close_window(Vec::new());
+        }
+    }
+}
+
+impl Handler<Envelope<Checkpoint>> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Checkpoint>, context: &mut Self::Context) {
+        self.checkpoint_waiters.push(envelope.message.reply);
+        self.checkpoint(context);
+    }
+}

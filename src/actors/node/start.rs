@@ -1,0 +1,211 @@
+//! Starting: lock the data directory, listen, load what is on the disk, connect the actors, let events in.
+
+use std::fs::{self, File, TryLockError};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use rayon::ThreadPoolBuilder;
+use tokio::sync::{mpsc, watch};
+
+use super::crew::Crew;
+use super::{Node, NodeError, Ports};
+use crate::actors::budget::Budget;
+use crate::actors::publisher;
+use crate::actors::shared::{Live, Served};
+use crate::als;
+use crate::config::{Address, Config, OnDamage, Verify};
+use crate::interests::Weights;
+use crate::log::recovery;
+use crate::metrics::Metrics;
+use crate::model::Model;
+use crate::recover::{self, Recovered};
+use crate::server::{http, tcp};
+use crate::store::Store;
+use crate::window::WindowReport;
+
+/// Mailboxes have room for all batches that the budget lets in, and for so many requests beside them.
+const REQUESTS: usize = 1024;
+/// Training yields to answering: the lowest but one of the system's 20 steps below normal.
+const TRAINING_NICENESS: i32 = 18;
+
+/// How to train, from the settings.
+pub fn training_settings(config: &Config) -> als::Settings {
+    let settings = &config.als;
+    als::Settings {
+        rank: settings.rank,
+        iterations: settings.iterations,
+        lambda: settings.lambda as f32,
+        alpha: settings.alpha as f32,
+        weights: Weights { click: settings.click_weight as f32, purchase: settings.purchase_weight as f32 },
+        seed: settings.seed,
+    }
+}
+
+/// How to open the log, from the settings.
+pub fn log_options(config: &Config) -> recovery::Options {
+    recovery::Options {
+        segment_bytes: config.event_log.segment_bytes as u64,
+        verify_all: config.event_log.verify == Verify::All,
+        on_damage: match config.event_log.on_damage {
+            OnDamage::Refuse => recovery::OnDamage::Refuse,
+            OnDamage::Skip => recovery::OnDamage::Skip,
+        },
+        from_offset: 0,
+    }
+}
+
+/// The training threads, which yield to all others.
+pub fn training_pool(threads: usize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|number| format!("als-{number}"))
+        .start_handler(|_| {
+            // Where the system refuses, training is just less polite.
+            let _ = rustix::process::nice(TRAINING_NICENESS);
+        })
+        .build()
+}
+
+fn listen(address: &Address, setting: &'static str) -> Result<TcpListener, NodeError> {
+    TcpListener::bind((address.host.as_str(), address.port)).map_err(|source| NodeError::Listen {
+        address: address.to_string(),
+        setting,
+        source,
+    })
+}
+
+fn lock(dir: &Path) -> Result<File, NodeError> {
+    let at_dir = |source| NodeError::DataDir { dir: dir.to_owned(), source };
+    fs::create_dir_all(dir).map_err(at_dir)?;
+    let file = File::create(dir.join("LOCK")).map_err(at_dir)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(NodeError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(at_dir(source)),
+    }
+}
+
+/// All that is on the disk.
+struct Loaded {
+    store: Store,
+    recovered: Recovered,
+    windows: Vec<WindowReport>,
+}
+
+/// Loads the disk's contents; the model is served as soon as it is there, before the rest is loaded.
+fn load(config: &Config, served: &Served, metrics: &Metrics) -> Result<Loaded, NodeError> {
+    let store = recover::open_store(&config.data.dir)?;
+    let model = store.load_model().unwrap_or_else(|error| {
+        tracing::warn!("the stored model cannot be used ({error}): it is trained again");
+        None
+    });
+    let windows = store.load_windows().unwrap_or_else(|error| {
+        tracing::warn!("the history of windows cannot be used ({error}): it begins anew");
+        Vec::new()
+    });
+    if let Some(model) = model {
+        publisher::show(metrics, &model);
+        served.swap(Arc::new(model));
+    }
+    let recovered = recover::recover(&config.data.dir, &store, log_options(config))?;
+    Ok(Loaded { store, recovered, windows })
+}
+
+/// Whether the model's products are numbered as the counters number them, so that live interests mean the same products to it.
+fn fits(model: &Model, recovered: &Recovered) -> bool {
+    let known = recovered.state.counters.products().list();
+    model.products().len() <= known.len()
+        && model.products().iter().zip(known.iter()).all(|(ours, theirs)| ours == theirs)
+}
+
+impl Node {
+    /// Starts a node with these settings and waits until it is ready.
+    pub async fn start(config: Config, metrics: Metrics) -> Result<Self, NodeError> {
+        let (config, metrics) = (Arc::new(config), Arc::new(metrics));
+        let lock = lock(&config.data.dir)?;
+        let http_listener = listen(&config.http.listen, "http.listen")?;
+        let events_listener = listen(&config.ingest.listen, "ingest.listen")?;
+        let (http_address, events_address) = (http_listener.local_addr()?, events_listener.local_addr()?);
+        let ports = Ports::new(&metrics);
+        let (live, served) = (Arc::new(Live::default()), Arc::new(Served::default()));
+        let budget = Budget::new(config.ingest.in_flight_bytes, metrics.in_flight_bytes.clone());
+        metrics.in_flight_limit_bytes.set(config.ingest.in_flight_bytes as i64);
+        let mailbox = budget.most_batches() + REQUESTS;
+        let (ready, is_ready) = watch::channel(false);
+        let entrance = tcp::Entrance {
+            submit: ports.submit.clone(),
+            introduce: ports.introduce.clone(),
+            leave: ports.leave.clone(),
+            budget,
+            config: Arc::clone(&config),
+            metrics: Arc::clone(&metrics),
+        };
+        let site = http::Site {
+            entrance: entrance.clone(),
+            live: Arc::clone(&live),
+            served: Arc::clone(&served),
+            close_window: ports.close_window.clone(),
+            list_windows: ports.list_windows.clone(),
+            ready: is_ready,
+        };
+        let server = http::serve(http_listener, site.clone())?;
+        let http = server.handle();
+        actix::spawn(server);
+
+        let loading = {
+            let (config, served, metrics) = (Arc::clone(&config), Arc::clone(&served), Arc::clone(&metrics));
+            tokio::task::spawn_blocking(move || load(&config, &served, &metrics))
+        };
+        let Loaded { store, recovered, windows } = loading
+            .await
+            .unwrap_or_else(|panic| Err(NodeError::Fatal(format!("loading the data directory: {panic}"))))?;
+        if let Some(model) = served.model()
+            && !fits(&model, &recovered)
+        {
+            tracing::warn!("the stored model numbers its products differently: it is trained again");
+            served.clear();
+        }
+
+        let (fatal, fatal_receiver) = mpsc::channel(4);
+        let stopping = watch::Sender::new(false);
+        let crew = Crew {
+            config: Arc::clone(&config),
+            metrics,
+            ports: ports.clone(),
+            live,
+            served,
+            store,
+            pool: Arc::new(training_pool(config.als.threads)?),
+            mailbox,
+            fatal,
+            stopping: stopping.subscribe(),
+        };
+        let (arbiters, keepers) = crew.start(recovered, windows)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let sockets = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores)
+            .thread_name("sockets")
+            .enable_all()
+            .build()?;
+        let stop_connections = watch::Sender::new(false);
+        let connections = sockets.spawn(tcp::serve(events_listener, entrance, stop_connections.subscribe()));
+        ready.send_replace(true);
+        Ok(Self {
+            config,
+            site,
+            ports,
+            events_address,
+            http_address,
+            http,
+            stop_connections,
+            connections,
+            stopping,
+            keepers,
+            arbiters,
+            sockets: Some(sockets),
+            fatal: fatal_receiver,
+            _lock: lock,
+        })
+    }
+}

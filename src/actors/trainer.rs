@@ -1,0 +1,232 @@
+//! Trainer: one training at a time, off the threads that answer; windows that end meanwhile are joined, for the newest knows all that they know.
+//!
+//! Owns the thread that trains and the cores' pool. Is told to train; tells Publisher about a model, or about a window that got none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::messages::{Closed, Publish, StopTraining, Train, TrainAgain, Untrained};
+use super::port::{Envelope, Port};
+use super::shared::{Live, Served};
+use super::worker::{Panicked, Worker};
+use crate::als;
+use crate::clock;
+use crate::interests::base::Base;
+use crate::metrics::Metrics;
+use crate::model::{About, Model, most_popular};
+use crate::window::{ClosedWindow, Outcome};
+
+/// What Trainer works with.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// How to train.
+    pub settings: als::Settings,
+    /// Begin with the served model's factors.
+    pub warm_start: bool,
+    /// The cores to train on.
+    pub pool: Arc<rayon::ThreadPool>,
+    /// Where the products' names are.
+    pub live: Arc<Live>,
+    /// What is served.
+    pub served: Arc<Served>,
+    /// Where models go.
+    pub publish: Port<Publish>,
+    /// Where windows without a model go.
+    pub untrained: Port<Untrained>,
+    /// Where it is told that a training failed.
+    pub train_again: Port<TrainAgain>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Trainer {
+    around: Surroundings,
+    running: Option<Running>,
+    waiting: Option<Train>,
+    stop_waiters: Vec<oneshot::Sender<()>>,
+    stopping: bool,
+    cancel: Cancel,
+    worker: Worker,
+    _ended: oneshot::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Running {
+    window: ClosedWindow,
+    waiters: Vec<oneshot::Sender<Closed>>,
+}
+
+/// Cancels the training when it is dropped: it stands before the worker, which waits for the training to end.
+#[derive(Debug, Default)]
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// From the thread that trains.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Trained(Result<Result<Box<Model>, als::Cancelled>, Panicked>);
+
+impl Trainer {
+    /// A trainer with nothing to do.
+    pub fn new(around: Surroundings, ended: oneshot::Sender<()>) -> std::io::Result<Self> {
+        Ok(Self {
+            around,
+            running: None,
+            waiting: None,
+            stop_waiters: Vec::new(),
+            stopping: false,
+            cancel: Cancel::default(),
+            worker: Worker::start("train")?,
+            _ended: ended,
+        })
+    }
+
+    fn begin(&mut self, train: Train, context: &mut Context<Self>) {
+        let Train { window, base, waiters } = train;
+        let job = Job {
+            settings: self.around.settings.clone(),
+            previous: self.around.warm_start.then(|| self.around.served.model()).flatten(),
+            pool: Arc::clone(&self.around.pool),
+            live: Arc::clone(&self.around.live),
+            cancel: Arc::clone(&self.cancel.0),
+            window: window.number,
+            base,
+        };
+        self.running = Some(Running { window, waiters });
+        let address = context.address();
+        self.worker.run(
+            move || job.run(),
+            move |trained| {
+                // An actor that died meanwhile asked for another training.
+                let _ = address.try_send(Trained(trained));
+            },
+        );
+    }
+
+    fn supersede(&self, older: Train, context: &mut Context<Self>) {
+        let untrained = Untrained { window: older.window, outcome: Outcome::Superseded, waiters: Vec::new() };
+        let port = self.around.untrained.clone();
+        context.spawn(async move { port.deliver(untrained).await }.into_actor(self));
+    }
+
+    fn fail(&self, running: Running, error: String, context: &mut Context<Self>) {
+        let Running { window, waiters } = running;
+        tracing::error!("window {}: training failed: {error}; the next window is trained in its place", window.number);
+        let untrained = Untrained { window, outcome: Outcome::Failed(error), waiters };
+        let (port, again) = (self.around.untrained.clone(), self.around.train_again.clone());
+        let report = async move {
+            again.deliver(TrainAgain { at_once: false }).await;
+            port.deliver(untrained).await;
+        };
+        context.spawn(report.into_actor(self));
+    }
+}
+
+/// One training.
+struct Job {
+    settings: als::Settings,
+    previous: Option<Arc<Model>>,
+    pool: Arc<rayon::ThreadPool>,
+    live: Arc<Live>,
+    cancel: Arc<AtomicBool>,
+    window: u64,
+    base: Arc<Base>,
+}
+
+impl Job {
+    fn run(self) -> Result<Box<Model>, als::Cancelled> {
+        fail::fail_point!("trainer::train");
+        let started = Instant::now();
+        let previous = self.previous.as_ref().map(|model| model.factors());
+        let trained = als::train(&self.base, &self.settings, previous, &self.pool, &self.cancel, &mut |_| ())?;
+        let products = self.live.read(|counters| counters.products().list().prefix(self.base.products()));
+        let popular = most_popular(&self.base, &products);
+        let about = About {
+            generation: 0,
+            window: self.window,
+            trained_at_micros: clock::now_micros(),
+            users: self.base.users() as u64,
+            products: self.base.products() as u64,
+            interests: self.base.pairs() as u64,
+            loss: trained.loss,
+            seconds: started.elapsed().as_secs_f64(),
+            settings: self.settings,
+        };
+        Ok(Box::new(Model::new(about, products, trained.products, trained.gram, popular)))
+    }
+}
+
+impl Actor for Trainer {
+    type Context = Context<Self>;
+}
+
+impl Handler<Envelope<Train>> for Trainer {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Train>, context: &mut Self::Context) {
+        fail::fail_point!("trainer::handle");
+        let mut train = envelope.message;
+        if self.stopping {
+            // Who waits for it sees the dropped reply.
+            drop(train);
+        } else if self.running.is_none() {
+            self.begin(train, context);
+        } else if let Some(mut older) = self.waiting.take() {
+            train.waiters.append(&mut older.waiters);
+            self.supersede(older, context);
+            self.waiting = Some(train);
+        } else {
+            self.waiting = Some(train);
+        }
+    }
+}
+
+impl Handler<Trained> for Trainer {
+    type Result = ();
+
+    fn handle(&mut self, Trained(trained): Trained, context: &mut Self::Context) {
+        let Some(running) = self.running.take() else { return };
+        match trained {
+            Ok(Ok(model)) => {
+                self.around.metrics.training_seconds.observe(model.about.seconds);
+                let port = self.around.publish.clone();
+                let publish = Publish { model, window: running.window, waiters: running.waiters };
+                context.spawn(async move { port.deliver(publish).await }.into_actor(self));
+            }
+            Ok(Err(als::Cancelled)) => drop(running),
+            Err(panicked) => self.fail(running, panicked.to_string(), context),
+        }
+        if self.stopping {
+            for waiter in self.stop_waiters.drain(..) {
+                let _ = waiter.send(());
+            }
+        } else if let Some(next) = self.waiting.take() {
+            self.begin(next, context);
+        }
+    }
+}
+
+impl Handler<Envelope<StopTraining>> for Trainer {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<StopTraining>, _: &mut Self::Context) {
+        self.stopping = true;
+        self.cancel.0.store(true, Ordering::Relaxed);
+        if self.running.is_some() {
+            self.stop_waiters.push(envelope.message.reply);
+        } else {
+            let _ = envelope.message.reply.send(());
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! From what is on the disk to what is in memory: the last checkpoint, then the event log behind it.
+//!
+//! The log decides. A store that can't be used, or was deleted, is begun anew and filled from the log.
+
+use std::path::Path;
+
+use crate::interests::counters::Counters;
+use crate::log::record::Head;
+use crate::log::recovery::{self, OpenError, Options};
+use crate::log::writer::Writer;
+use crate::store::checkpoint::{Changes, State};
+use crate::store::{Store, StoreError, pages};
+
+/// Where the log is within a data directory.
+pub const LOG_DIR: &str = "log";
+/// Where the store is within a data directory.
+pub const STORE_DIR: &str = "sled";
+
+/// Why a data directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The log can't be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// Not even an empty store can be made.
+    #[error("cannot begin a new store in {dir}: {source}")]
+    Store {
+        /// Where.
+        dir: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// The checkpoint counts events that the log does not have.
+    #[error(
+        "the event log ends at event {log}, but the checkpoint in {dir} counts {checkpoint} events: the newest log file is \
+         gone; restore it, or delete {dir} to count again what the log still has"
+    )]
+    LogTooShort {
+        /// Events in the log.
+        log: u64,
+        /// Events in the checkpoint.
+        checkpoint: u64,
+        /// The store's directory.
+        dir: String,
+    },
+}
+
+/// A node's memory as of the end of its log.
+#[derive(Debug)]
+pub struct Recovered {
+    /// What was counted, how far the producers came, which window was closed last.
+    pub state: State,
+    /// Events in the checkpoint.
+    pub saved_offset: u64,
+    /// What the next checkpoint must write.
+    pub changes: Changes,
+    /// The end of the log.
+    pub writer: Writer,
+}
+
+/// Opens the store of a data directory; one that can't be opened is moved aside.
+pub fn open_store(data_dir: &Path) -> Result<Store, RecoverError> {
+    let dir = data_dir.join(STORE_DIR);
+    Store::open(&dir).or_else(|error| {
+        tracing::warn!(
+            "the store in {} cannot be opened ({error}): moved aside, rebuilding from the log",
+            dir.display()
+        );
+        Store::begin_anew(&dir).map_err(|source| RecoverError::Store { dir: dir.display().to_string(), source })
+    })
+}
+
+/// Loads the last checkpoint and reads the log behind it. `options.from_offset` is set here.
+pub fn recover(data_dir: &Path, store: &Store, options: Options) -> Result<Recovered, RecoverError> {
+    let loaded = store.load_counters().unwrap_or_else(|error| {
+        tracing::warn!("the checkpoint cannot be used ({error}): counting again from the log");
+        None
+    });
+    let state = loaded.unwrap_or_default();
+    let saved_offset = state.counters.offset();
+    let changes = Changes {
+        users_before: state.counters.users().len() as u32,
+        products_before: state.counters.products().len() as u32,
+        ..Changes::default()
+    };
+    let mut replay = Replay { state, changes };
+    let options = Options { from_offset: saved_offset, ..options };
+    let mut writer = recovery::open(&data_dir.join(LOG_DIR), options, |head, events| replay.apply(head, events))?;
+    let Replay { state, changes } = replay;
+    if writer.offset() < saved_offset {
+        let dir = data_dir.join(STORE_DIR).display().to_string();
+        return Err(RecoverError::LogTooShort { log: writer.offset(), checkpoint: saved_offset, dir });
+    }
+    writer.set_marks(state.marks.clone());
+    Ok(Recovered { state, saved_offset, changes, writer })
+}
+
+struct Replay {
+    state: State,
+    changes: Changes,
+}
+
+impl Replay {
+    fn apply(&mut self, head: &Head, events: &[u8]) -> Result<(), crate::interests::counters::CountError> {
+        let Self { state, changes } = self;
+        state.counters.skip_to(head.first_offset);
+        state.counters.apply(events)?;
+        for (producer, last) in &head.marks {
+            state.marks.insert(producer.as_str().into(), *last);
+        }
+        if let Some(window) = head.window {
+            (state.window, state.window_offset) = (window, head.end_offset());
+        }
+        if state.counters.merge_is_due() {
+            merge(&mut state.counters, changes);
+        }
+        Ok(())
+    }
+}
+
+fn merge(counters: &mut Counters, changes: &mut Changes) {
+    if let Some(job) = counters.freeze() {
+        changes.pages.extend(job.touched_users().map(|user| user / pages::USERS));
+        counters.install(job.run());
+    }
+}

@@ -1,0 +1,30 @@
+//! The description of all routes, kept beside each of them.
+
+use actix_web::HttpResponse;
+use utoipa::OpenApi;
+
+use super::{admin, events, recommend};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "BigDataRiver", description = "Recommendations from a live stream of clicks and purchases"),
+    paths(
+        events::post,
+        recommend::recommend,
+        recommend::user,
+        admin::healthcheck,
+        admin::ready,
+        admin::metrics,
+        admin::model,
+        admin::list_windows,
+        admin::close_window,
+        document
+    )
+)]
+struct Document;
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "node", responses((status = 200)))]
+pub(crate) async fn document() -> HttpResponse {
+    HttpResponse::Ok().json(Document::openapi())
+}

@@ -1,0 +1,119 @@
+//! The talk's question: what should this user see? And what is known of the user.
+
+use std::time::Instant;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use super::{Problem, Query, Site};
+use crate::config::Fallback;
+use crate::ids::Id;
+use crate::interests::Interest;
+use crate::model::{MOST_POPULAR, Question, Source};
+
+/// The wording of the talk's own API.
+const WHICH: &str = "Parameter *product-lambda*, *product-kappa* or *user* must be provided in the query string";
+const DEFAULT_LIMIT: usize = 5;
+
+#[derive(Serialize)]
+struct UserAnswer<'a> {
+    user: Id<'a>,
+    #[serde(rename = "recommendedProducts")]
+    recommended_products: Vec<Id<'a>>,
+}
+
+/// Recommendations for a user.
+#[utoipa::path(
+    get, path = "/bdr", tag = "recommendations",
+    params(
+        ("user" = String, Query, description = "the user's id"),
+        ("limit" = Option<usize>, Query, description = "how many products at most, 1 to 100 (5)"),
+        ("exclude_seen" = Option<bool>, Query, description = "leave out what the user has an interest in already (false)")
+    ),
+    responses(
+        (status = 200, description = "best first; the headers X-Generation and X-Source tell where they come from",
+         example = json!({"user": 2105, "recommendedProducts": [77, 5, 95, 83, 37]})),
+        (status = 400, description = "a parameter is missing or wrong")
+    )
+)]
+pub(crate) async fn recommend(request: HttpRequest, site: web::Data<Site>) -> Result<HttpResponse, Problem> {
+    site.check_ready()?;
+    let started = Instant::now();
+    let query = Query::of(&request)?;
+    let user = query.get("user").ok_or_else(|| Problem::bad_request(WHICH))?;
+    let user = id("user", user)?;
+    let question = Question {
+        limit: limit(&query)?,
+        exclude_seen: query.flag("exclude_seen", false)?,
+        popular_fallback: site.entrance.config.serve.fallback == Fallback::Popular,
+    };
+    let interests = site.live.read(|counters| counters.interests_of(&user)).unwrap_or_default();
+    let model = site.served.model();
+    let (products, source) =
+        model.as_ref().map_or((Vec::new(), Source::None), |model| model.recommend(&interests, question));
+    let generation = model.as_ref().map_or(0, |model| model.about.generation);
+    let answer = HttpResponse::Ok()
+        .insert_header(("X-Generation", generation.to_string()))
+        .insert_header(("X-Source", source.label()))
+        .json(UserAnswer { user, recommended_products: products });
+    let metrics = &site.entrance.metrics;
+    metrics.recommended("user", source.label(), started.elapsed().as_secs_f64());
+    Ok(answer)
+}
+
+#[derive(Serialize)]
+struct Known<'a> {
+    user: Id<'a>,
+    interests: Vec<KnownInterest>,
+}
+
+#[derive(Serialize)]
+struct KnownInterest {
+    product: Id<'static>,
+    clicks: u32,
+    purchases: u32,
+}
+
+/// What is counted of a user, now.
+#[utoipa::path(
+    get, path = "/users/{id}", tag = "recommendations",
+    params(("id" = String, Path, description = "the user's id")),
+    responses(
+        (status = 200, description = "clicks and purchases of each product",
+         example = json!({"user": 2105, "interests": [{"product": 5, "clicks": 1, "purchases": 0}]})),
+        (status = 404, description = "no event of this user was ever counted")
+    )
+)]
+pub(crate) async fn user(path: web::Path<String>, site: web::Data<Site>) -> Result<HttpResponse, Problem> {
+    site.check_ready()?;
+    let user = id("user", &path)?;
+    let interests = site.live.read(|counters| {
+        let name = |product| counters.products().list().get(product).into_owned();
+        let known = |interest: &Interest| KnownInterest {
+            product: name(interest.product),
+            clicks: interest.counts.clicks,
+            purchases: interest.counts.purchases,
+        };
+        counters.interests_of(&user).map(|interests| interests.iter().map(known).collect::<Vec<_>>())
+    });
+    match interests {
+        Some(mut interests) => {
+            interests.sort_by(|a, b| a.product.cmp(&b.product));
+            Ok(HttpResponse::Ok().json(Known { user, interests }))
+        }
+        None => Err(Problem::new(
+            actix_web::http::StatusCode::NOT_FOUND,
+            format!("no event of user {user} was counted yet"),
+        )),
+    }
+}
+
+fn id<'a>(name: &str, text: &'a str) -> Result<Id<'a>, Problem> {
+    Id::from_text(text).ok_or_else(|| Problem::bad_request(format!("parameter {name} must be an id of 1 to 128 bytes")))
+}
+
+fn limit(query: &Query) -> Result<usize, Problem> {
+    let Some(text) = query.get("limit") else { return Ok(DEFAULT_LIMIT) };
+    let limit = text.parse().ok().filter(|limit| (1..=MOST_POPULAR).contains(limit));
+    limit.ok_or_else(|| Problem::bad_request(format!("parameter limit must be a number from 1 to 100, got {text:?}")))
+}

@@ -1,0 +1,158 @@
+//! The served model and the history of windows: what a restart can show at once, before anything is counted or trained again.
+//!
+//! A model's payload: what is known about it (bincode behind its length), the number of products, their ids, the popular ones, then the factors
+//! as little-endian 32-bit floats, row after row, their Gram matrix before them.
+
+use bincode::Options;
+
+use super::envelope::{self, Kind};
+use super::{Store, StoreError, content, malformed, pages};
+use crate::als::{Factors, MAX_RANK};
+use crate::ids::IdList;
+use crate::model::{About, MOST_POPULAR, Model};
+use crate::varint::{self, Malformed};
+use crate::window::WindowReport;
+
+const MODEL: Kind = Kind { number: 4, version: 1 };
+const WINDOWS: Kind = Kind { number: 5, version: 1 };
+const MODEL_KEY: &[u8] = b"model";
+const WINDOWS_KEY: &[u8] = b"windows";
+
+impl Store {
+    /// Keeps the model and the windows, newest first, in one atomic batch.
+    pub fn save_model(&self, model: Option<&Model>, windows: &[WindowReport]) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        if let Some(model) = model {
+            let payload = write(model).map_err(|error| content(MODEL_KEY, error.to_string()))?;
+            batch.insert(MODEL_KEY, envelope::seal(MODEL, &payload));
+        }
+        let windows = bincode::options().serialize(windows).map_err(|error| content(WINDOWS_KEY, error.to_string()))?;
+        batch.insert(WINDOWS_KEY, envelope::seal(WINDOWS, &windows));
+        self.db.apply_batch(batch)?;
+        self.flush()
+    }
+
+    /// The kept model, if there is one.
+    pub fn load_model(&self) -> Result<Option<Model>, StoreError> {
+        let payload = self.read(MODEL_KEY, MODEL)?;
+        payload.map(|payload| read(&payload).map_err(malformed(MODEL_KEY))).transpose()
+    }
+
+    /// The kept windows, newest first.
+    pub fn load_windows(&self) -> Result<Vec<WindowReport>, StoreError> {
+        let Some(payload) = self.read(WINDOWS_KEY, WINDOWS)? else { return Ok(Vec::new()) };
+        let options = bincode::options().with_limit(1 << 20);
+        options.deserialize(&payload).map_err(|error| content(WINDOWS_KEY, error.to_string()))
+    }
+}
+
+fn write(model: &Model) -> Result<Vec<u8>, bincode::Error> {
+    let mut out = Vec::new();
+    varint::write_bytes(&mut out, &bincode::options().serialize(&model.about)?);
+    varint::write_unsigned(&mut out, model.products().len() as u64);
+    for id in model.products().iter() {
+        pages::write_id(&mut out, &id);
+    }
+    varint::write_unsigned(&mut out, model.popular().len() as u64);
+    for &product in model.popular() {
+        varint::write_unsigned(&mut out, u64::from(product));
+    }
+    out.reserve(model.factors().rows() * model.factors().rank() * 4);
+    out.extend(model.gram().iter().flat_map(|value| value.to_le_bytes()));
+    out.extend(model.factors().unpadded().flat_map(f32::to_le_bytes));
+    Ok(out)
+}
+
+fn read(mut input: &[u8]) -> Result<Model, Malformed> {
+    let input = &mut input;
+    let about = varint::read_bytes(input)?;
+    let about: About = bincode::options().with_limit(1 << 16).deserialize(about).map_err(|_| Malformed)?;
+    let count = varint::read_unsigned(input)?;
+    let mut products = IdList::default();
+    for _ in 0..count {
+        products.push(&pages::read_id(input)?).map_err(|_| Malformed)?;
+    }
+    let most_popular = varint::read_unsigned(input)?;
+    if most_popular > MOST_POPULAR as u64 {
+        return Err(Malformed);
+    }
+    let mut popular = Vec::new();
+    for _ in 0..most_popular {
+        let product = varint::read_unsigned(input)?;
+        popular.push(u32::try_from(product).ok().filter(|_| product < count).ok_or(Malformed)?);
+    }
+    let rank = about.settings.rank;
+    let (floats, rest) = input.as_chunks::<4>();
+    if !(1..=MAX_RANK).contains(&rank) || !rest.is_empty() || floats.len() != (rank + products.len()) * rank {
+        return Err(Malformed);
+    }
+    let values: Vec<f32> = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(Malformed);
+    }
+    let (gram, factors) = values.split_at(rank * rank);
+    Ok(Model::new(about, products, Factors::from_unpadded(rank, factors), gram.to_vec(), popular))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::als;
+    use crate::ids::Id;
+    use crate::interests::Weights;
+    use crate::window::{ClosedWindow, Outcome};
+
+    fn model() -> Model {
+        let settings = als::Settings {
+            rank: 2,
+            iterations: 3,
+            lambda: 0.1,
+            alpha: 0.2,
+            weights: Weights { click: 1.0, purchase: 3.0 },
+            seed: 42,
+        };
+        let about = About {
+            generation: 7,
+            window: 9,
+            trained_at_micros: 11,
+            users: 1,
+            products: 2,
+            interests: 2,
+            loss: 0.5,
+            seconds: 0.1,
+            settings,
+        };
+        let mut products = IdList::default();
+        products.push(&Id::Number(5)).unwrap();
+        products.push(&Id::Text("x".into())).unwrap();
+        Model::new(
+            about,
+            products,
+            Factors::from_unpadded(2, &[1.0, 2.0, 3.0, 4.0]),
+            vec![10.0, 14.0, 14.0, 20.0],
+            vec![1, 0],
+        )
+    }
+
+    #[test]
+    fn a_model_and_its_windows_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        assert!(store.load_model().unwrap().is_none() && store.load_windows().unwrap().is_empty());
+        let model = model();
+        let window = ClosedWindow { number: 9, closed_at_micros: 1, events: 2, offset: 3 };
+        let windows = [WindowReport { window, outcome: Outcome::Failed("why".into()) }];
+        store.save_model(Some(&model), &windows).unwrap();
+        let loaded = store.load_model().unwrap().unwrap();
+        assert_eq!(store.load_windows().unwrap(), windows);
+        assert_eq!((&loaded.about, loaded.popular()), (&model.about, model.popular()));
+        assert!(loaded.products().iter().eq(model.products().iter()));
+        assert_eq!(loaded.factors().row(1), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused() {
+        let bytes = write(&model()).unwrap();
+        assert!((0..bytes.len()).all(|cut| read(&bytes[..cut]).is_err()));
+    }
+}
