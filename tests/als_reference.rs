@@ -1,4 +1,5 @@
 //! Training against a dense, slow, obviously right implementation of the same mathematics in `f64`.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::atomic::AtomicBool;
 

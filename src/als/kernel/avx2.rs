@@ -5,8 +5,8 @@
     clippy::inline_always,
     reason = "the algorithms must become part of the one function compiled for their processor"
 )]
-#![expect(clippy::wildcard_imports, reason = "the instructions' names are their documentation")]
 
+#[allow(clippy::wildcard_imports, reason = "the instructions' names are their documentation")]
 use std::arch::x86_64::*;
 
 use super::lanes::Lanes;
@@ -106,11 +106,15 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn inverse_root(self, pivot: Pair, limit: Pair) -> Pair {
         // SAFETY: AVX2 is there. (Where the pivot is no good the quotient may be NaN; its bits are masked away.)
-        let half = |pivot, limit| unsafe {
-            let quotient = _mm256_div_ps(_mm256_set1_ps(1.0), _mm256_sqrt_ps(pivot));
-            _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(pivot, limit), quotient)
-        };
-        Pair(half(pivot.0, limit.0), half(pivot.1, limit.1))
+        unsafe {
+            let one = _mm256_set1_ps(1.0);
+            let low = _mm256_div_ps(one, _mm256_sqrt_ps(pivot.0));
+            let high = _mm256_div_ps(one, _mm256_sqrt_ps(pivot.1));
+            Pair(
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(pivot.0, limit.0), low),
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(pivot.1, limit.1), high),
+            )
+        }
     }
 
     #[inline(always)]
@@ -128,8 +132,9 @@ impl Lanes for Avx2 {
     fn sums(self, v: [Pair; 4]) -> [f32; 4] {
         // SAFETY: AVX2 is there.
         unsafe {
-            let [a, b, c, d] = v.map(|v| _mm256_add_ps(v.0, v.1));
-            let eight = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+            let first = _mm256_hadd_ps(_mm256_add_ps(v[0].0, v[0].1), _mm256_add_ps(v[1].0, v[1].1));
+            let second = _mm256_hadd_ps(_mm256_add_ps(v[2].0, v[2].1), _mm256_add_ps(v[3].0, v[3].1));
+            let eight = _mm256_hadd_ps(first, second);
             let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let mut sums = [0.0; 4];
             _mm_storeu_ps(sums.as_mut_ptr(), four);

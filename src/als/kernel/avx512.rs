@@ -5,8 +5,8 @@
     clippy::inline_always,
     reason = "the algorithms must become part of the one function compiled for their processor"
 )]
-#![expect(clippy::wildcard_imports, reason = "the instructions' names are their documentation")]
 
+#[allow(clippy::wildcard_imports, reason = "the instructions' names are their documentation")]
 use std::arch::x86_64::*;
 
 use super::lanes::Lanes;
@@ -142,7 +142,12 @@ impl Lanes for Avx512 {
             // Within 128-bit lanes: quads[4 g + c] holds columns c, c + 4, c + 8, c + 12 of lines 4 g to 4 g + 3.
             let mut quads = [_mm512_setzero_ps(); LINE];
             for g in 0..4 {
-                let v: [__m512; 4] = std::array::from_fn(|i| self.load(lines[4 * g + i]));
+                let v = [
+                    self.load(lines[4 * g]),
+                    self.load(lines[4 * g + 1]),
+                    self.load(lines[4 * g + 2]),
+                    self.load(lines[4 * g + 3]),
+                ];
                 let (low01, high01) = (_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
                 let (low23, high23) = (_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
                 quads[4 * g] = _mm512_shuffle_ps::<0b01_00_01_00>(low01, low23);

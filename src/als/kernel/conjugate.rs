@@ -22,6 +22,8 @@ use crate::als::factors::{LINE, Line};
 const STEPS: usize = 3;
 /// How many interests ahead vectors are fetched. Fewer than for small ranks: each vector is several cache lines.
 const AHEAD: usize = 16;
+/// Rows with more interests than this lose their vectors from the near caches between two passes.
+const CACHED: usize = 1024;
 /// How many interests go side by side, so that adding up within their vectors is shared.
 const ABREAST: usize = 4;
 
@@ -101,10 +103,10 @@ fn solve_row<L: Lanes, const P: usize>(mut row: Row<'_, '_, L>, x: &mut [Line; P
 impl<L: Lanes> Row<'_, '_, L> {
     /// n: how many of the row's interests have r > 0.
     #[inline(always)]
-    fn count_positive(&mut self) -> usize {
+    fn count_positive(&mut self) -> u64 {
         let mut count = 0;
         for piece in pieces(self.interests.clone()) {
-            count += self.window.weights(&piece).target.iter().filter(|&&target| target > 0.0).count();
+            count += u64::from(self.window.weights(&piece).positive());
         }
         count
     }
@@ -121,7 +123,7 @@ impl<L: Lanes> Row<'_, '_, L> {
         for piece in pieces(self.interests.clone()) {
             let weights = self.window.weights(&piece);
             let others = &self.system.side.others[piece.start..];
-            let (sum, error) = add_up::<L, P, true>(self.lanes, self.system.factors.lines(), others, weights, x);
+            let (sum, error) = add_up::<L, P, true>(self.lanes, self.system.factors.lines(), others, weights, x, true);
             add_lines(self.lanes, &sum, &mut residual);
             objective += error;
         }
@@ -131,12 +133,13 @@ impl<L: Lanes> Row<'_, '_, L> {
     /// Ap
     #[inline(always)]
     fn times<const P: usize>(&mut self, p: &[Line; P]) -> [Line; P] {
+        let long = self.interests.len() > CACHED;
         let mut image = self.times_gram(p);
         add_scaled(self.lanes, self.ridge, p, &mut image);
         for piece in pieces(self.interests.clone()) {
             let weights = self.window.weights(&piece);
             let others = &self.system.side.others[piece.start..];
-            let (sum, _) = add_up::<L, P, false>(self.lanes, self.system.factors.lines(), others, weights, p);
+            let (sum, _) = add_up::<L, P, false>(self.lanes, self.system.factors.lines(), others, weights, p, long);
             add_lines(self.lanes, &sum, &mut image);
         }
         image
@@ -165,8 +168,41 @@ impl<L: Lanes> Row<'_, '_, L> {
     }
 }
 
+/// Some interests that are worked on together.
+struct Abreast<'a, const P: usize> {
+    vectors: [&'a [Line; P]; ABREAST],
+    extra: [f32; ABREAST],
+    target: [f32; ABREAST],
+}
+
+/// The interests of a piece from number `from` on. At the end there may be fewer: then the first of them is taken again, with weight 0.
+#[inline(always)]
+fn abreast<'a, const P: usize>(
+    vectors: &'a [[Line; P]],
+    others: &[u32],
+    weights: Piece<'_>,
+    from: usize,
+) -> Abreast<'a, P> {
+    let mut group =
+        Abreast { vectors: [&vectors[others[from] as usize]; ABREAST], extra: [0.0; ABREAST], target: [0.0; ABREAST] };
+    let all = from..from + ABREAST;
+    if let (Some(extra), Some(target)) = (weights.extra.get(all.clone()), weights.target.get(all.clone())) {
+        for (vector, &other) in group.vectors.iter_mut().zip(&others[all]) {
+            *vector = &vectors[other as usize];
+        }
+        group.extra.copy_from_slice(extra);
+        group.target.copy_from_slice(target);
+    } else {
+        for k in 0..weights.extra.len() - from {
+            group.vectors[k] = &vectors[others[from + k] as usize];
+            (group.extra[k], group.target[k]) = (weights.extra[from + k], weights.target[from + k]);
+        }
+    }
+    group
+}
+
 /// Over one piece of a row: Σ αr v (v·p), or with `RESIDUAL` Σ [(1 + αr) − αr (v·p)] v and what the interests add to the objective,
-/// Σ [c (1 − v·p)² − (v·p)²].
+/// Σ [c (1 − v·p)² − (v·p)²]. In a `long` row vectors are fetched ahead in every pass, else only in the first.
 #[inline(always)]
 fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
     lanes: L,
@@ -174,37 +210,32 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
     others: &[u32],
     weights: Piece<'_>,
     p: &[Line; P],
+    long: bool,
 ) -> ([Line; P], f64) {
-    let p: [L::V; P] = std::array::from_fn(|i| lanes.load(&p[i]));
+    let p = loaded(lanes, p);
     let vectors = factors.as_chunks::<P>().0;
     let mut sum = [lanes.splat(0.0); P];
     let mut error = 0.0;
-    let mut done = 0;
-    while done < weights.extra.len() {
-        let count = (weights.extra.len() - done).min(ABREAST);
-        // Beyond the last interest the last one is taken again, with weight 0.
-        let vectors: [&[Line; P]; ABREAST] =
-            std::array::from_fn(|k| &vectors[others[done + k.min(count - 1)] as usize]);
-        if RESIDUAL {
-            for k in 0..ABREAST {
-                if let Some(&next) = others.get(done + k + AHEAD) {
-                    for line in 0..P {
-                        lanes.prefetch(factors, next as usize * P + line);
-                    }
+    let fetch = RESIDUAL || long;
+    for from in (0..weights.extra.len()).step_by(ABREAST) {
+        if fetch && let Some(next) = others.get(from + AHEAD..from + AHEAD + ABREAST) {
+            for &next in next {
+                for line in 0..P {
+                    lanes.prefetch(factors, next as usize * P + line);
                 }
             }
         }
-        let scores = lanes.sums(vectors.map(|vector| {
-            let mut products = lanes.mul(lanes.load(&vector[0]), p[0]);
-            for i in 1..P {
-                products = lanes.mul_add(lanes.load(&vector[i]), p[i], products);
+        let Abreast { vectors: abreast, extra, target } = abreast(vectors, others, weights, from);
+        let mut products = [lanes.splat(0.0); ABREAST];
+        for (product, vector) in products.iter_mut().zip(abreast) {
+            for i in 0..P {
+                *product = lanes.mul_add(lanes.load(&vector[i]), p[i], *product);
             }
-            products
-        }));
-        for k in 0..count {
-            let (extra, score) = (weights.extra[done + k], scores[k]);
+        }
+        let scores = lanes.sums(products);
+        for k in 0..ABREAST {
+            let (extra, target, score) = (extra[k], target[k], scores[k]);
             let factor = if RESIDUAL {
-                let target = weights.target[done + k];
                 // c (p − s)² − s² = c p (1 − 2 s) + (c − 1) s², with c p the target and c − 1 = αr.
                 error += target * (1.0 - 2.0 * score) + extra * score * score;
                 target - extra * score
@@ -213,16 +244,24 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
             };
             let factor = lanes.splat(factor);
             for i in 0..P {
-                sum[i] = lanes.mul_add(factor, lanes.load(&vectors[k][i]), sum[i]);
+                sum[i] = lanes.mul_add(factor, lanes.load(&abreast[k][i]), sum[i]);
             }
         }
-        done += count;
     }
     let mut lines = [[0.0; LINE]; P];
     for i in 0..P {
         lanes.store(sum[i], &mut lines[i]);
     }
     (lines, f64::from(error))
+}
+
+#[inline(always)]
+fn loaded<L: Lanes, const P: usize>(lanes: L, lines: &[Line; P]) -> [L::V; P] {
+    let mut v = [lanes.splat(0.0); P];
+    for (v, line) in v.iter_mut().zip(lines) {
+        *v = lanes.load(line);
+    }
+    v
 }
 
 #[inline(always)]

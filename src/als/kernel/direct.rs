@@ -32,8 +32,8 @@ struct Batch<const R: usize> {
     b: [Line; LINE],
     /// n: how many interests have r > 0.
     interests: Line,
-    /// Σ (1 + αr): what the objective would be with x = 0.
-    unexplained: Line,
+    /// Σ (1 + αr) for each lane, the same number sixteen times: what the objective would be with x = 0.
+    unexplained: [Line; LINE],
 }
 
 /// Solves `rows`; `PASS` rows of A grow in registers in one pass over a row's interests (a divisor of `R`).
@@ -47,7 +47,7 @@ pub(super) fn solve<L: Lanes, const R: usize, const PASS: usize>(
     let starts = system.side.starts;
     let mut window = Window::new(system, starts[rows.end] as usize);
     let zeros = [[0.0; LINE]; LINE];
-    let mut batch = Batch::<R> { a: [zeros; R], b: zeros, interests: [0.0; LINE], unexplained: [0.0; LINE] };
+    let mut batch = Batch::<R> { a: [zeros; R], b: zeros, interests: [0.0; LINE], unexplained: zeros };
     let mut fit = Fit::default();
     for (group, out) in rows.clone().step_by(LINE).zip(out.chunks_mut(LINE)) {
         for lane in 0..LINE {
@@ -77,18 +77,19 @@ fn collect<L: Lanes, const R: usize, const PASS: usize>(
     lane: usize,
     row: Range<usize>,
 ) {
-    (batch.interests[lane], batch.unexplained[lane]) = (0.0, 0.0);
+    batch.interests[lane] = 0.0;
     let mut first = true;
     // A row without interests has one empty piece, which clears what the lane held before.
     for piece in pieces(row.clone()).chain(row.is_empty().then_some(row)) {
         let weights = window.weights(&piece);
-        batch.interests[lane] += weights.target.iter().filter(|&&target| target > 0.0).count() as f32;
-        batch.unexplained[lane] += weights.target.iter().sum::<f32>();
+        batch.interests[lane] += weights.positive() as f32;
         let others = &system.side.others[piece.start..];
         for from in (0..R).step_by(PASS) {
             let sums = if from == 0 {
-                let (sums, b) = add_up::<L, PASS, true>(lanes, system.factors.lines(), others, weights, from);
+                let (sums, b, unexplained) =
+                    add_up::<L, PASS, true>(lanes, system.factors.lines(), others, weights, from);
                 put(lanes, b, &mut batch.b[lane], first);
+                put(lanes, unexplained, &mut batch.unexplained[lane], first);
                 sums
             } else {
                 add_up::<L, PASS, false>(lanes, system.factors.lines(), others, weights, from).0
@@ -107,7 +108,8 @@ fn put<L: Lanes>(lanes: L, sum: L::V, line: &mut Line, first: bool) {
     lanes.store(sum, line);
 }
 
-/// Rows `from..from + PASS` of Σ αr vvᵀ over one piece of a row, and (when it is the `FIRST` pass) Σ (1 + αr) v.
+/// Rows `from..from + PASS` of Σ αr vvᵀ over one piece of a row, and (when it is the `FIRST` pass) Σ (1 + αr) v
+/// and Σ (1 + αr).
 #[inline(always)]
 fn add_up<L: Lanes, const PASS: usize, const FIRST: bool>(
     lanes: L,
@@ -115,9 +117,10 @@ fn add_up<L: Lanes, const PASS: usize, const FIRST: bool>(
     others: &[u32],
     weights: Piece<'_>,
     from: usize,
-) -> ([L::V; PASS], L::V) {
+) -> ([L::V; PASS], L::V, L::V) {
     let mut a = [lanes.splat(0.0); PASS];
     let mut b = lanes.splat(0.0);
+    let mut unexplained = b;
     for (at, (&extra, &target)) in weights.extra.iter().zip(weights.target).enumerate() {
         if FIRST && let Some(&next) = others.get(at + AHEAD) {
             lanes.prefetch(factors, next as usize);
@@ -130,10 +133,12 @@ fn add_up<L: Lanes, const PASS: usize, const FIRST: bool>(
             *a = lanes.mul_add(lanes.splat(number), scaled, *a);
         }
         if FIRST {
-            b = lanes.mul_add(lanes.splat(target), v, b);
+            let target = lanes.splat(target);
+            b = lanes.mul_add(target, v, b);
+            unexplained = lanes.add(unexplained, target);
         }
     }
-    (a, b)
+    (a, b, unexplained)
 }
 
 /// Solves the sixteen systems of a batch and writes the vectors of as many rows as `out` has.
@@ -150,8 +155,10 @@ fn finish<L: Lanes, const R: usize>(lanes: L, system: &System<'_>, batch: &Batch
         }
         a[i][i] = lanes.add(a[i][i], ridge);
     }
-    let b = lanes.transpose(batch.b.each_ref());
-    let (inverse, y) = decompose(lanes, &mut a, std::array::from_fn(|i| b[i]));
+    let turned = lanes.transpose(batch.b.each_ref());
+    let mut y = [zero; R];
+    y.copy_from_slice(&turned[..R]);
+    let inverse = decompose(lanes, &mut a, &mut y);
 
     let mut x = [[0.0; LINE]; LINE];
     let mut solved = [zero; R];
@@ -170,19 +177,25 @@ fn finish<L: Lanes, const R: usize>(lanes: L, system: &System<'_>, batch: &Batch
         lanes.store(vector, row);
     }
     // At the minimum the objective is Σ c p² − bᵀA⁻¹b, and bᵀA⁻¹b = |y|².
-    let objective = lanes.sum(lanes.add(lanes.load(&batch.unexplained), lanes.mul(explained, lanes.splat(-1.0))));
+    let mut unexplained = [0.0; LINE];
+    for (sum, line) in unexplained.iter_mut().zip(&batch.unexplained) {
+        *sum = line[0];
+    }
+    let objective = lanes.sum(lanes.mul_sub_from(explained, lanes.splat(1.0), lanes.load(&unexplained)));
     Fit { objective: f64::from(objective), penalty: f64::from(lanes.sum(lanes.mul(ridge, squares))) }
 }
 
-/// Turns the lower triangle of `a` into L with A = LLᵀ. Gives 1 / the diagonal of L (0 for a skipped pivot), and y with Ly = b.
+/// Turns the lower triangle of `a` into L with A = LLᵀ, and b in `y` into y with Ly = b. Gives 1 / the diagonal of L, 0 for a skipped pivot.
 #[inline(always)]
-fn decompose<L: Lanes, const R: usize>(lanes: L, a: &mut [[L::V; R]; R], b: [L::V; R]) -> ([L::V; R], [L::V; R]) {
+fn decompose<L: Lanes, const R: usize>(lanes: L, a: &mut [[L::V; R]; R], y: &mut [L::V; R]) -> [L::V; R] {
     let mut inverse = [lanes.splat(0.0); R];
-    let mut y = b;
     for j in 0..R {
         let limit = lanes.mul(a[j][j], lanes.splat(SINGULAR));
         // One column at a time: its elements do not wait for each other.
-        let mut column: [L::V; R] = std::array::from_fn(|i| a[i][j]);
+        let mut column = [lanes.splat(0.0); R];
+        for i in j..R {
+            column[i] = a[i][j];
+        }
         for k in 0..j {
             let left = a[j][k];
             for i in j..R {
@@ -196,5 +209,5 @@ fn decompose<L: Lanes, const R: usize>(lanes: L, a: &mut [[L::V; R]; R], b: [L::
             a[i][j] = lanes.mul(column[i], inverse[j]);
         }
     }
-    (inverse, y)
+    inverse
 }

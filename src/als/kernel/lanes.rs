@@ -1,4 +1,7 @@
 //! Sixteen numbers at once: the few operations that the algorithms are made of.
+//!
+//! No closures around them: a closure that is not inlined is a function of its own, compiled without the processor's instructions, and then
+//! every operation in it becomes a call.
 
 #![expect(
     clippy::inline_always,
@@ -35,7 +38,7 @@ pub(super) trait Lanes: Copy {
     /// The sums of four vectors.
     #[inline(always)]
     fn sums(self, v: [Self::V; 4]) -> [f32; 4] {
-        v.map(|v| self.sum(v))
+        [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
     }
 
     /// Number j of line i becomes number i of vector j.
@@ -47,6 +50,10 @@ pub(super) trait Lanes: Copy {
                 turned[j][i] = number;
             }
         }
-        std::array::from_fn(|j| self.load(&turned[j]))
+        let mut v = [self.splat(0.0); LINE];
+        for (v, line) in v.iter_mut().zip(&turned) {
+            *v = self.load(line);
+        }
+        v
     }
 }
