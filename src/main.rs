@@ -21,6 +21,8 @@ struct Arguments {
 enum Command {
     /// Run the node: take events in, train after each window, answer
     Serve(SettingsArguments),
+    /// Run a whole node on an embedded default with generated traffic, and watch it
+    Demo(cli::demo::Arguments),
     /// Stream events from a file or standard input to a node, acknowledged
     Send(cli::send::Arguments),
     /// Write generated shop traffic to standard output, as NDJSON in the talk's schema
@@ -122,6 +124,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             cli::logging::start(&settings.config.log);
             cli::serve::run(&settings)?;
         }
+        Command::Demo(arguments) => cli::demo::run(&arguments)?,
         Command::Send(arguments) => {
             if !cli::send::run(&arguments)? {
                 return Err(Failure::Rejected);

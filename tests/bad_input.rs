@@ -1,4 +1,5 @@
 //! Promise 2: whatever arrives, the process stays up and its memory stays bounded; what is refused is refused with a reason.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod support;
 

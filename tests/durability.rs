@@ -1,4 +1,5 @@
 //! Promise 4: what happens to the files of a data directory is repaired, refused with its place, or rebuilt.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod support;
 
@@ -33,7 +34,7 @@ fn a_torn_tail_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let setup = stopped(dir.path());
     let mut bytes = fs::read(segment(dir.path())).unwrap();
-    bytes.extend_from_slice(&bytes[20..90].to_vec());
+    bytes.extend_from_within(20..90);
     fs::write(segment(dir.path()), bytes).unwrap();
     let node = setup.start();
     assert!(node.log().contains("cut off 70 bytes of an unfinished commit"), "{}", node.log());

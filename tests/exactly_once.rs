@@ -1,4 +1,5 @@
 //! Promise 1: an acknowledged event is on disk, and is counted exactly once, across SIGKILL at any instant and across resends.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! An actor that panics is built anew from durable state: counted, nothing acknowledged is lost, readers notice nothing.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod support;
 

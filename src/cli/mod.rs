@@ -1,6 +1,7 @@
 //! The commands, one file each. Drawing on the terminal happens only here.
 
 pub mod config;
+pub mod demo;
 pub mod generate;
 pub mod logging;
 pub mod send;

@@ -5,7 +5,7 @@
 
 mod connection;
 mod input;
-mod progress;
+pub mod progress;
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -1,5 +1,6 @@
 //! The harness of the tests from outside: the real binary, real sockets, real files.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 pub mod http;
 pub mod producer;
@@ -78,9 +79,7 @@ impl Setup {
         let mut child = self.command().spawn().unwrap();
         let (log, ready) = follow(child.stderr.take().unwrap());
         let node = Node { child, events: self.events, http: self.http, log };
-        if ready.recv_timeout(PATIENCE).is_err() {
-            panic!("the node did not become ready:\n{}", node.log());
-        }
+        assert!(ready.recv_timeout(PATIENCE).is_ok(), "the node did not become ready:\n{}", node.log());
         node
     }
 

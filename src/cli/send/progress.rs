@@ -41,6 +41,15 @@ impl Progress {
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
+        Self::with_bar(bar)
+    }
+
+    /// Nothing done yet, and nothing to be shown.
+    pub fn hidden() -> Self {
+        Self::with_bar(ProgressBar::hidden())
+    }
+
+    fn with_bar(bar: ProgressBar) -> Self {
         Self {
             bar,
             started: Instant::now(),
