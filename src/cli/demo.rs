@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use self::traffic::Traffic;
 use self::view::View;
 use crate::actors::node::Node;
-use crate::cli::serve::told_to_stop;
+use crate::cli::serve::stop_signal;
 use crate::config::Raw;
 use crate::config::checked::{Log, LogFormat, LogLevel};
 use crate::metrics::Metrics;
@@ -44,10 +44,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let data = tempfile::Builder::new().prefix("bdr-demo-").tempdir().context("cannot make a temporary directory")?;
     let config = settings(&data.path().display().to_string())?;
     actix::System::new().block_on(async {
+        let stop = stop_signal()?;
         let mut node = Node::start(config, Metrics::new()?).await?;
         let traffic = Traffic::start(node.events_address())?;
         let mut view = View::new(&node);
-        let outcome = watch(&mut node, &mut view, arguments.duration).await;
+        let outcome = watch(&mut node, &mut view, arguments.duration, stop).await;
         traffic.stop();
         view.end(&node);
         node.stop().await;
@@ -68,13 +69,18 @@ fn settings(data_dir: &str) -> anyhow::Result<crate::config::Config> {
 }
 
 /// Shows the node until the time is up, somebody ends it, or it breaks.
-async fn watch(node: &mut Node, view: &mut View, duration: Option<Duration>) -> anyhow::Result<()> {
+async fn watch(
+    node: &mut Node,
+    view: &mut View,
+    duration: Option<Duration>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let mut frames = interval(if view.is_live() { FRAME } else { QUIET_FRAME });
     frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
     // Nothing has happened yet at the first tick.
     frames.tick().await;
     let end = duration.map(|duration| Instant::now() + duration);
-    let mut stopped = std::pin::pin!(told_to_stop());
+    let mut stop = std::pin::pin!(stop);
     loop {
         let over = async {
             match end {
@@ -83,7 +89,7 @@ async fn watch(node: &mut Node, view: &mut View, duration: Option<Duration>) -> 
             }
         };
         tokio::select! {
-            stopped = &mut stopped => return stopped,
+            () = &mut stop => return Ok(()),
             () = over => return Ok(()),
             _ = frames.tick() => {}
             error = node.broken() => return Err(error.into()),

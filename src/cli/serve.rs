@@ -11,6 +11,8 @@ use crate::metrics::Metrics;
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     raise_file_limit();
     actix::System::new().block_on(async {
+        // Before anything that a signal would have to end in order.
+        let stop = stop_signal()?;
         let metrics = Metrics::new().context("cannot set up the metrics")?;
         let mut node = Node::start(settings.config.clone(), metrics).await?;
         tracing::info!(
@@ -20,7 +22,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             settings.config.data.dir.display()
         );
         let outcome = tokio::select! {
-            stopped = told_to_stop() => stopped,
+            () = stop => Ok(()),
             error = node.broken() => Err(error.into()),
         };
         tracing::info!("shutting down");
@@ -29,15 +31,16 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     })
 }
 
-/// Waits for SIGINT or SIGTERM.
-pub async fn told_to_stop() -> anyhow::Result<()> {
+/// Listens for SIGINT and SIGTERM from now on; the future ends when one comes.
+pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// Every connection is an open file, and the usual limit of 1,024 is below `ingest.max_connections`.

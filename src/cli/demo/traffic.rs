@@ -14,7 +14,7 @@ use crate::cli::send::{self, Options};
 use crate::generate::{Generator, Settings};
 
 /// Who shops what.
-pub(super) const SHOP: Settings = Settings { users: 1_000, products: 200, seed: 42 };
+pub(super) const SHOP: Settings = Settings { users: 1_000, products: 400, seed: 42 };
 /// Events a second.
 const RATE: u64 = 2_000;
 
