@@ -4,26 +4,26 @@
 //! close windows; tells Trainer what to train on. An event is first durable, then counted, then acknowledged; where a window ends is a record
 //! in the log, so the log alone decides which events belong to it.
 
-use std::collections::BTreeSet;
+mod merging;
+
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
-use super::messages::{Append, Checkpoint, CloseWindow, Closed, NotCounted, Position, Ticket, Train, TrainAgain};
+use super::messages::{Append, CloseWindow, Closed, NotCounted, Position, Ticket, Train, TrainAgain};
 use super::port::{Envelope, Port};
 use super::shared::{Live, Served, Writable};
-use super::worker::{Panicked, Worker};
+use super::worker::Worker;
 use crate::clock;
 use crate::config::Config;
-use crate::interests::base::Base;
 use crate::interests::counters::{CountError, Counters};
 use crate::log::committer::{Command, Committed, Committer, Entry};
 use crate::log::writer::{Marks, Writer};
 use crate::metrics::{Listener, Metrics};
 use crate::recover::Recovered;
-use crate::store::checkpoint::{Changes, Frozen, State};
-use crate::store::{Store, StoreError, pages};
+use crate::store::Store;
+use crate::store::checkpoint::{Changes, State};
 use crate::window::ClosedWindow;
 
 /// What Counter works with.
@@ -100,16 +100,6 @@ type Tagged = (Ticket, Listener);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Durable(Committed<Tagged>);
-
-/// From the merging thread: the next base.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Merged(Result<(Arc<Base>, Vec<u32>), Panicked>);
-
-/// From the checkpoint thread: it is written, or not and what it would have held.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Saved(Result<Result<(), StoreError>, Panicked>, Changes);
 
 impl Counter {
     /// A counter that goes on from what was recovered from store and log.
@@ -195,79 +185,6 @@ impl Counter {
         let window = ClosedWindow { number, closed_at_micros: clock::now_micros(), events, offset: end_offset };
         (self.window, self.window_offset, self.stale) = (number, end_offset, false);
         self.merge(Some((window, waiters)), context);
-    }
-
-    /// Merges what was counted so far, on the merging thread.
-    fn merge(&mut self, window: Option<(ClosedWindow, Vec<oneshot::Sender<Closed>>)>, context: &mut Context<Self>) {
-        let Some(job) = self.counters.write().freeze() else { return };
-        self.stage = Stage::Merging(Merging { window, marks: self.marks.clone(), offset: job.offset });
-        let address = context.address();
-        let run = move || {
-            let mut pages: Vec<u32> = job.touched_users().map(|user| user / pages::USERS).collect();
-            pages.dedup();
-            (job.run(), pages)
-        };
-        self.merges.run(run, move |merged| {
-            // An actor that died meanwhile is built anew from the log.
-            let _ = address.try_send(Merged(merged));
-        });
-    }
-
-    /// Does what waited for the merge to end.
-    fn go_on(&mut self, context: &mut Context<Self>) {
-        if let Some(waiters) = self.next_window.take() {
-            self.close_window(waiters);
-        } else if self.checkpoint_due || self.merge_is_due() {
-            self.merge(None, context);
-        }
-    }
-
-    fn merge_is_due(&self) -> bool {
-        self.counters.read(Counters::merge_is_due)
-    }
-
-    /// Sees to it that all that was counted is in the store, as soon as no window or merge is under way.
-    fn checkpoint(&mut self, context: &mut Context<Self>) {
-        if self.counters.read(Counters::offset) == self.saved_offset {
-            self.tell_checkpoint_waiters();
-            return;
-        }
-        self.checkpoint_due = true;
-        if matches!(self.stage, Stage::Counting) {
-            self.merge(None, context);
-        }
-    }
-
-    fn tell_checkpoint_waiters(&mut self) {
-        for waiter in self.checkpoint_waiters.drain(..) {
-            let _ = waiter.send(());
-        }
-    }
-
-    /// Writes the base that a merge just made.
-    fn save(&mut self, base: Arc<Base>, marks: Marks, offset: u64, context: &mut Context<Self>) {
-        self.checkpoint_due = false;
-        self.saved_offset = offset;
-        let after = Changes {
-            pages: BTreeSet::new(),
-            users_before: base.users() as u32,
-            products_before: base.products() as u32,
-        };
-        let changes = std::mem::replace(&mut self.changes, after);
-        let frozen = Frozen { base, marks, window: self.window, window_offset: self.window_offset, offset };
-        let (store, counters, metrics) =
-            (self.around.store.clone(), self.counters.clone(), Arc::clone(&self.around.metrics));
-        let address = context.address();
-        let written = changes.clone();
-        let run = move || {
-            let _timer = metrics.checkpoint_seconds.start_timer();
-            store.save_counters(&frozen, &written, |write| {
-                counters.read(|counters| write(counters.users(), counters.products()));
-            })
-        };
-        self.checkpoints.run(run, move |saved| {
-            let _ = address.try_send(Saved(saved, changes));
-        });
     }
 
     fn stop_node(&self, reason: String) {
@@ -359,56 +276,6 @@ impl Handler<Durable> for Counter {
     }
 }
 
-impl Handler<Merged> for Counter {
-    type Result = ();
-
-    fn handle(&mut self, Merged(merged): Merged, context: &mut Self::Context) {
-        let Stage::Merging(merging) = std::mem::replace(&mut self.stage, Stage::Counting) else { return };
-        let (base, pages) = match merged {
-            Ok(merged) => merged,
-            Err(panicked) => {
-                self.stop_node(format!("merging {panicked}"));
-                return;
-            }
-        };
-        let replaced = self.counters.write().install(Arc::clone(&base));
-        // Freeing hundreds of megabytes takes its time.
-        self.merges.run(move || drop(replaced), |_| ());
-        self.changes.pages.extend(pages);
-        self.around.metrics.interests.set(base.pairs() as i64);
-        if self.checkpoint_due {
-            self.save(Arc::clone(&base), merging.marks, merging.offset, context);
-        }
-        if let Some((window, waiters)) = merging.window {
-            let port = self.around.train.clone();
-            context.spawn(async move { port.deliver(Train { window, base, waiters }).await }.into_actor(self));
-        }
-        self.go_on(context);
-    }
-}
-
-impl Handler<Saved> for Counter {
-    type Result = ();
-
-    fn handle(&mut self, Saved(outcome, changes): Saved, _: &mut Self::Context) {
-        let problem = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(panicked) => Some(panicked.to_string()),
-        };
-        if let Some(problem) = problem {
-            tracing::error!(
-                "cannot write a checkpoint: {problem}; the event log has everything, the next start reads more of it"
-            );
-            self.changes.pages.extend(changes.pages);
-            self.changes.users_before = changes.users_before;
-            self.changes.products_before = changes.products_before;
-            self.saved_offset = 0;
-        }
-        self.tell_checkpoint_waiters();
-    }
-}
-
 impl Handler<Envelope<CloseWindow>> for Counter {
     type Result = ();
 
@@ -425,14 +292,5 @@ impl Handler<Envelope<TrainAgain>> for Counter {
         if envelope.message.at_once {
             self.close_window(Vec::new());
         }
-    }
-}
-
-impl Handler<Envelope<Checkpoint>> for Counter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<Checkpoint>, context: &mut Self::Context) {
-        self.checkpoint_waiters.push(envelope.message.reply);
-        self.checkpoint(context);
     }
 }

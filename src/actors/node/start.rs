@@ -1,11 +1,13 @@
 //! Starting: lock the data directory, listen, load what is on the disk, connect the actors, let events in.
 
 use std::fs::{self, File, TryLockError};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
+use actix_web::dev::ServerHandle;
 use rayon::ThreadPoolBuilder;
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 use super::crew::Crew;
@@ -119,77 +121,90 @@ fn fits(model: &Model, recovered: &Recovered) -> bool {
         && model.products().iter().zip(known.iter()).all(|(ours, theirs)| ours == theirs)
 }
 
+/// Begins to answer requests: what needs the loaded state says that it is loading, until `ready` tells otherwise.
+fn answer(
+    config: &Arc<Config>,
+    metrics: &Arc<Metrics>,
+    ports: &Ports,
+    ready: watch::Receiver<bool>,
+) -> Result<(http::Site, SocketAddr, ServerHandle), NodeError> {
+    let listener = listen(&config.http.listen, "http.listen")?;
+    let address = listener.local_addr()?;
+    metrics.in_flight_limit_bytes.set(config.ingest.in_flight_bytes as i64);
+    let entrance = tcp::Entrance {
+        submit: ports.submit.clone(),
+        introduce: ports.introduce.clone(),
+        leave: ports.leave.clone(),
+        budget: Budget::new(config.ingest.in_flight_bytes, metrics.in_flight_bytes.clone()),
+        config: Arc::clone(config),
+        metrics: Arc::clone(metrics),
+    };
+    let site = http::Site {
+        entrance,
+        live: Arc::new(Live::default()),
+        served: Arc::new(Served::default()),
+        close_window: ports.close_window.clone(),
+        list_windows: ports.list_windows.clone(),
+        ready,
+    };
+    let server = http::serve(listener, site.clone())?;
+    let handle = server.handle();
+    actix::spawn(server);
+    Ok((site, address, handle))
+}
+
+/// Loads the disk's contents off this thread, and drops a model that does not fit them.
+async fn loaded(site: &http::Site) -> Result<Loaded, NodeError> {
+    let (config, metrics) = (Arc::clone(&site.entrance.config), Arc::clone(&site.entrance.metrics));
+    let served = Arc::clone(&site.served);
+    let loading = tokio::task::spawn_blocking(move || load(&config, &served, &metrics));
+    let failed = |panic| Err(NodeError::Fatal(format!("loading the data directory: {panic}")));
+    let loaded = loading.await.unwrap_or_else(failed)?;
+    if let Some(model) = site.served.model()
+        && !fits(&model, &loaded.recovered)
+    {
+        tracing::warn!("the stored model numbers its products differently: it is trained again");
+        site.served.clear();
+    }
+    Ok(loaded)
+}
+
+/// The threads that connections run on.
+fn socket_threads() -> std::io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(cores).thread_name("sockets").enable_all().build()
+}
+
 impl Node {
     /// Starts a node with these settings and waits until it is ready.
     pub async fn start(config: Config, metrics: Metrics) -> Result<Self, NodeError> {
         let (config, metrics) = (Arc::new(config), Arc::new(metrics));
         let lock = lock(&config.data.dir)?;
-        let http_listener = listen(&config.http.listen, "http.listen")?;
         let events_listener = listen(&config.ingest.listen, "ingest.listen")?;
-        let (http_address, events_address) = (http_listener.local_addr()?, events_listener.local_addr()?);
+        let events_address = events_listener.local_addr()?;
         let ports = Ports::new(&metrics);
-        let (live, served) = (Arc::new(Live::default()), Arc::new(Served::default()));
-        let budget = Budget::new(config.ingest.in_flight_bytes, metrics.in_flight_bytes.clone());
-        metrics.in_flight_limit_bytes.set(config.ingest.in_flight_bytes as i64);
-        let mailbox = budget.most_batches() + REQUESTS;
         let (ready, is_ready) = watch::channel(false);
-        let entrance = tcp::Entrance {
-            submit: ports.submit.clone(),
-            introduce: ports.introduce.clone(),
-            leave: ports.leave.clone(),
-            budget,
-            config: Arc::clone(&config),
-            metrics: Arc::clone(&metrics),
-        };
-        let site = http::Site {
-            entrance: entrance.clone(),
-            live: Arc::clone(&live),
-            served: Arc::clone(&served),
-            close_window: ports.close_window.clone(),
-            list_windows: ports.list_windows.clone(),
-            ready: is_ready,
-        };
-        let server = http::serve(http_listener, site.clone())?;
-        let http = server.handle();
-        actix::spawn(server);
-
-        let loading = {
-            let (config, served, metrics) = (Arc::clone(&config), Arc::clone(&served), Arc::clone(&metrics));
-            tokio::task::spawn_blocking(move || load(&config, &served, &metrics))
-        };
-        let Loaded { store, recovered, windows } = loading
-            .await
-            .unwrap_or_else(|panic| Err(NodeError::Fatal(format!("loading the data directory: {panic}"))))?;
-        if let Some(model) = served.model()
-            && !fits(&model, &recovered)
-        {
-            tracing::warn!("the stored model numbers its products differently: it is trained again");
-            served.clear();
-        }
-
+        let (site, http_address, http) = answer(&config, &metrics, &ports, is_ready)?;
+        let Loaded { store, recovered, windows } = loaded(&site).await?;
         let (fatal, fatal_receiver) = mpsc::channel(4);
         let stopping = watch::Sender::new(false);
         let crew = Crew {
             config: Arc::clone(&config),
             metrics,
             ports: ports.clone(),
-            live,
-            served,
+            live: Arc::clone(&site.live),
+            served: Arc::clone(&site.served),
             store,
             pool: Arc::new(training_pool(config.als.threads)?),
-            mailbox,
+            mailbox: site.entrance.budget.most_batches() + REQUESTS,
             fatal,
             stopping: stopping.subscribe(),
         };
         let (arbiters, keepers) = crew.start(recovered, windows)?;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let sockets = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(cores)
-            .thread_name("sockets")
-            .enable_all()
-            .build()?;
+        let sockets = socket_threads()?;
         let stop_connections = watch::Sender::new(false);
-        let connections = sockets.spawn(tcp::serve(events_listener, entrance, stop_connections.subscribe()));
+        let serving = tcp::serve(events_listener, site.entrance.clone(), stop_connections.subscribe());
+        let connections = sockets.spawn(serving);
         ready.send_replace(true);
         Ok(Self {
             config,
