@@ -27,6 +27,13 @@ enum Command {
     Send(cli::send::Arguments),
     /// Write generated shop traffic to standard output, as NDJSON in the talk's schema
     Generate(cli::generate::Arguments),
+    /// Train on a file of events without a node, and judge the recommendations
+    Train {
+        #[command(flatten)]
+        arguments: cli::train::Arguments,
+        #[command(flatten)]
+        settings: SettingsArguments,
+    },
     /// Show or check the settings
     Config {
         #[command(subcommand)]
@@ -132,6 +139,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         // Not the locked handle's own buffer: the chunks are large already.
         Command::Generate(arguments) => cli::generate::run(&arguments, &mut cli::raw_stdout()?)?,
+        Command::Train { arguments, settings } => {
+            let settings = settings.load()?;
+            cli::logging::start(&settings.config.log);
+            cli::train::run(&arguments, &settings.config)?;
+        }
         Command::Config { action: ConfigAction::Show(arguments) } => {
             cli::config::show(&arguments.load()?, &mut io::stdout())?;
         }

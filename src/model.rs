@@ -122,6 +122,11 @@ impl Model {
         vector.iter().any(|&value| value != 0.0).then_some(vector)
     }
 
+    /// Appends the scores of all products for a user's vector, in the order of their numbers.
+    pub fn score_all(&self, vector: &[f32], scores: &mut Vec<f32>) {
+        self.index.score_all(vector, scores);
+    }
+
     /// Recommendations for a user with these interests (products ascending), best first.
     pub fn recommend(&self, interests: &[Interest], question: Question) -> (Vec<Id<'_>>, Source) {
         let seen: Vec<u32> = if question.exclude_seen {

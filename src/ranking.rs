@@ -39,6 +39,14 @@ impl Index {
         Self { rank, products, blocks }
     }
 
+    /// Appends the scores of all products for `vector`, in the order of their numbers.
+    pub fn score_all(&self, vector: &[f32], scores: &mut Vec<f32>) {
+        for rows in self.blocks.chunks_exact(LANES * self.rank) {
+            scores.extend_from_slice(&scores_of_block(rows, vector));
+        }
+        scores.truncate(self.products);
+    }
+
     /// The `limit` products with the largest scores for `vector`, best first, without those in `excluded` (ascending numbers).
     pub fn top(&self, vector: &[f32], limit: usize, excluded: &[u32], ids: &IdList) -> Vec<Scored> {
         let mut best = Best { limit, ids, list: Vec::with_capacity(limit + 1) };

@@ -23,6 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("als", &["interests", "random"]),
     ("ranking", &["als", "ids"]),
     ("model", &["als", "ids", "interests", "ranking"]),
+    ("evaluation", &["ids", "interests", "model"]),
     ("log", &["clock"]),
     ("store", &["als", "event", "ids", "interests", "log", "model", "varint", "window"]),
     ("recover", &["interests", "log", "store"]),
@@ -60,7 +61,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "window",
         ],
     ),
-    ("cli", &["actors", "als", "clock", "config", "generate", "ids", "interests", "metrics", "model", "protocol"]),
+    (
+        "cli",
+        &[
+            "actors",
+            "als",
+            "clock",
+            "config",
+            "evaluation",
+            "event",
+            "generate",
+            "ids",
+            "interests",
+            "metrics",
+            "model",
+            "protocol",
+        ],
+    ),
 ];
 
 /// Modules that compute and nothing else.
@@ -76,6 +93,7 @@ const PURE: &[&str] = &[
     "als",
     "ranking",
     "model",
+    "evaluation",
     "config",
 ];
 /// What pure modules may not name.

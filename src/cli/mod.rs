@@ -6,6 +6,7 @@ pub mod generate;
 pub mod logging;
 pub mod send;
 pub mod serve;
+pub mod train;
 
 use std::fs::File;
 use std::io;

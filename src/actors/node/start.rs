@@ -28,8 +28,8 @@ use crate::window::WindowReport;
 
 /// Mailboxes have room for all batches that the budget lets in, and for so many requests beside them.
 const REQUESTS: usize = 1024;
-/// Training yields to answering: the lowest but one of the system's 20 steps below normal.
-const TRAINING_NICENESS: i32 = 18;
+/// Training yields to answering and counting: a tenth of their share where they compete, all of the machine where they don't.
+const TRAINING_NICENESS: i32 = 10;
 
 /// How to train, from the settings.
 pub fn training_settings(config: &Config) -> als::Settings {

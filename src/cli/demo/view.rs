@@ -142,7 +142,7 @@ impl View {
             }
         }
         println!(
-            "\n{} generations. Of the new products recommended to {ASKED} users, {:.0} % are of a group that the user likes (by chance: 23 %).",
+            "\n{} generations.\nOf the new products recommended to {ASKED} users, {:.0} % are of a group that the user likes (by chance: 23 %).",
             model.about.generation,
             100.0 * f64::from(hits) / f64::from(all.max(1))
         );
