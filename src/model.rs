@@ -4,7 +4,7 @@
 //! question, so fresh clicks and new users count at once, and the model stays small enough to keep and to load in milliseconds.
 
 use crate::als::{self, Factors};
-use crate::ids::{Id, IdList};
+use crate::ids::IdList;
 use crate::interests::Interest;
 use crate::interests::base::Base;
 use crate::ranking::Index;
@@ -108,13 +108,34 @@ impl Model {
         &self.popular
     }
 
+    /// Why this product of the model is recommended to a user with these interests: each interest's share of the score, largest first; the shares
+    /// sum to 1 (single ones can be negative).
+    pub fn explain(&self, interests: &[Interest], product: u32) -> Vec<(u32, f32)> {
+        let settings = &self.about.settings;
+        let ratings = self.ratings(interests);
+        let parts = als::explain_row(&self.factors, &self.gram, &ratings, settings.lambda, settings.alpha, product);
+        let score: f32 = parts.iter().sum();
+        let mut shares: Vec<(u32, f32)> = ratings
+            .iter()
+            .zip(parts)
+            .map(|(&(product, _), part)| (product, if score == 0.0 { 0.0 } else { part / score }))
+            .collect();
+        shares.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| self.products.get(a.0).cmp(&self.products.get(b.0))));
+        shares
+    }
+
+    /// The interests that the model knows of, as products and ratings.
+    fn ratings(&self, interests: &[Interest]) -> Vec<(u32, f32)> {
+        let known = interests.iter().filter(|interest| (interest.product as usize) < self.factors.rows());
+        let ratings = known.map(|interest| (interest.product, interest.counts.rating(self.about.settings.weights)));
+        ratings.filter(|&(_, rating)| rating > 0.0).collect()
+    }
+
     /// The factors of a user with these interests: the row solve of Hu, Koren and Volinsky (2008). `None` where no interest counts (products
     /// newer than the model, or weights of 0).
     pub fn user_vector(&self, interests: &[Interest]) -> Option<Vec<f32>> {
         let settings = &self.about.settings;
-        let known = interests.iter().filter(|interest| (interest.product as usize) < self.factors.rows());
-        let ratings = known.map(|interest| (interest.product, interest.counts.rating(settings.weights)));
-        let ratings: Vec<(u32, f32)> = ratings.filter(|&(_, rating)| rating > 0.0).collect();
+        let ratings = self.ratings(interests);
         if ratings.is_empty() {
             return None;
         }
@@ -127,8 +148,8 @@ impl Model {
         self.index.score_all(vector, scores);
     }
 
-    /// Recommendations for a user with these interests (products ascending), best first.
-    pub fn recommend(&self, interests: &[Interest], question: Question) -> (Vec<Id<'_>>, Source) {
+    /// Recommendations for a user with these interests (products ascending), best first, as numbers of [`Model::products`].
+    pub fn recommend(&self, interests: &[Interest], question: Question) -> (Vec<u32>, Source) {
         let seen: Vec<u32> = if question.exclude_seen {
             interests.iter().map(|interest| interest.product).collect()
         } else {
@@ -136,13 +157,13 @@ impl Model {
         };
         if let Some(vector) = self.user_vector(interests) {
             let top = self.index.top(&vector, question.limit, &seen, &self.products);
-            return (top.iter().map(|scored| self.products.get(scored.product)).collect(), Source::Als);
+            return (top.iter().map(|scored| scored.product).collect(), Source::Als);
         }
         if !question.popular_fallback {
             return (Vec::new(), Source::None);
         }
         let unseen = self.popular.iter().filter(|product| seen.binary_search(product).is_err());
-        (unseen.take(question.limit).map(|&product| self.products.get(product)).collect(), Source::Popular)
+        (unseen.take(question.limit).copied().collect(), Source::Popular)
     }
 }
 

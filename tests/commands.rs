@@ -68,6 +68,23 @@ fn the_shipped_settings_are_what_the_binary_shows() {
 }
 
 #[test]
+fn train_finds_the_tastes_that_generated_traffic_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("events.ndjson");
+    fs::write(&file, bdr(&["generate", "--events", "20000", "--users", "500", "--products", "200"]).stdout).unwrap();
+    let path = file.to_str().unwrap();
+    let report: serde_json::Value =
+        serde_json::from_slice(&bdr(&["train", path, "--holdout", "--json", "--set", "als.alpha=1"]).stdout).unwrap();
+    assert_eq!((&report["users"], &report["rank"], &report["iterations"]), (&500.into(), &10.into(), &20.into()));
+    assert!(report["loss"].as_f64().unwrap() > 0.0 && report["peak_rss_bytes"].as_u64().unwrap() > 1_000_000);
+    let ndcg = |name: &str| report["holdout"][name]["ndcg"][1].as_f64().unwrap();
+    assert!(ndcg("als") > 1.5 * ndcg("popular"), "{report}");
+    let missing = bdr(&["train", "/nowhere/events.ndjson"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("cannot read /nowhere/events.ndjson"));
+}
+
+#[test]
 fn generate_is_reproducible() {
     let once = bdr(&["generate", "--events", "1000", "--seed", "7"]);
     assert_eq!(once.stdout.split(|&byte| byte == b'\n').count(), 1001);

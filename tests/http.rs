@@ -84,6 +84,11 @@ fn recommendations_follow_tastes_and_say_where_they_come_from() {
     let answer = http::get(node.http, "/bdr?user=6&limit=1&exclude_seen=true");
     assert_eq!(answer.text(), "{\"user\":6,\"recommendedProducts\":[1]}");
     assert_eq!((answer.header("x-generation"), answer.header("x-source")), (Some("1"), Some("als")));
+    let explained = http::get(node.http, "/bdr?user=6&limit=1&exclude_seen=true&explain=true").json();
+    let because = explained["explain"][0]["because"].as_array().unwrap();
+    assert_eq!((&explained["explain"][0]["product"], because.len()), (&json!(1), 5));
+    let shares: Vec<f64> = because.iter().map(|reason| reason["share"].as_f64().unwrap()).collect();
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-3 && shares.is_sorted_by(|a, b| a >= b), "{shares:?}");
     // As a text the id is the same.
     let five = http::get(node.http, "/bdr?user=%36").json();
     assert_eq!(five["recommendedProducts"].as_array().unwrap().len(), 5);

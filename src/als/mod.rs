@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use self::factors::Factors;
 pub use self::kernel::Kernel;
 pub use self::loss::objective;
-pub use self::solve::solve_row;
+pub use self::solve::{explain_row, solve_row};
 
 use self::columns::Columns;
 use self::half_step::Workers;

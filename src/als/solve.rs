@@ -17,6 +17,48 @@ const SINGULAR: f64 = 1e-7;
 /// rating r. Interests in products without factors, and ratings that are not positive, count as none. Where A is singular (λ = 0 and too few
 /// products) the shortest of the equally good vectors is given; without interests, zeros.
 pub fn solve_row(products: &Factors, gram: &[f32], interests: &[(u32, f32)], lambda: f32, alpha: f32) -> Vec<f32> {
+    match system(products, gram, interests, lambda, alpha) {
+        Some((a, b)) => narrowed(solve(a, &b), products.rank()),
+        None => vec![0.0; products.rank()],
+    }
+}
+
+/// What each interest adds to the score of one product, in the interests' order; the sum is the score.
+///
+/// The vector that [`solve_row`] gives is linear in the interests: x = A⁻¹ Σ (1 + αr) v. So the score of product p is a sum over the
+/// interests of (1 + αr) vᵀA⁻¹p (Hu, Koren, Volinsky 2008, section 5). Arguments are those of [`solve_row`]; what counts as no interest adds 0.
+pub fn explain_row(
+    products: &Factors,
+    gram: &[f32],
+    interests: &[(u32, f32)],
+    lambda: f32,
+    alpha: f32,
+    product: u32,
+) -> Vec<f32> {
+    let target = DVector::from_iterator(products.rank(), products.row(product as usize).iter().copied().map(f64::from));
+    let toward = match system(products, gram, interests, lambda, alpha) {
+        Some((a, _)) => narrowed(solve(a, &target), products.rank()),
+        None => vec![0.0; products.rank()],
+    };
+    let share = |&(other, rating): &(u32, f32)| {
+        if rating > 0.0 && (other as usize) < products.rows() {
+            let dot: f32 = products.row(other as usize).iter().zip(&toward).map(|(v, w)| v * w).sum();
+            (1.0 + alpha * rating) * dot
+        } else {
+            0.0
+        }
+    };
+    interests.iter().map(share).collect()
+}
+
+/// A (its lower triangle) and b of one user, or nothing without an interest.
+fn system(
+    products: &Factors,
+    gram: &[f32],
+    interests: &[(u32, f32)],
+    lambda: f32,
+    alpha: f32,
+) -> Option<(DMatrix<f64>, DVector<f64>)> {
     let rank = products.rank();
     let mut a = DMatrix::from_iterator(rank, rank, gram.iter().map(|&number| f64::from(number)));
     let mut b = DVector::zeros(rank);
@@ -31,13 +73,15 @@ pub fn solve_row(products: &Factors, gram: &[f32], interests: &[(u32, f32)], lam
             count += 1.0;
         }
     }
-    if count == 0.0 {
-        return vec![0.0; rank];
-    }
     for i in 0..rank {
         a[(i, i)] += f64::from(lambda) * count;
     }
-    solve(a, &b).map_or_else(|| vec![0.0; rank], |x| x.iter().map(|&number| number as f32).collect())
+    (count > 0.0).then_some((a, b))
+}
+
+/// The solution in `f32`, zeros where there is none.
+fn narrowed(x: Option<DVector<f64>>, rank: usize) -> Vec<f32> {
+    x.map_or_else(|| vec![0.0; rank], |x| x.iter().map(|&number| number as f32).collect())
 }
 
 /// Solves Ax = b, of which only the lower triangle of `a` is valid; nothing if that gives no finite numbers.
@@ -73,6 +117,20 @@ mod tests {
         assert_eq!(solve_row(&products, &gram, &[(0, 1.0), (1, 0.0), (7, 5.0), (1, f32::NAN)], 0.1, 1.0), plain);
         assert_eq!(solve_row(&products, &gram, &[(1, 0.0)], 0.1, 1.0), [0.0; 2]);
         assert_eq!(solve_row(&products, &gram, &[], 0.0, 1.0), [0.0; 2]);
+    }
+
+    #[test]
+    fn what_the_interests_add_sums_to_the_score() {
+        let products = Factors::from_unpadded(2, &[1.0, 0.5, 0.2, 1.0, -0.5, 0.3]);
+        let gram = [1.29, 0.55, 0.55, 1.34];
+        let interests = [(0, 1.0), (1, 3.0), (9, 1.0), (2, 0.0)];
+        let x = solve_row(&products, &gram, &interests, 0.1, 0.5);
+        for product in 0..3 {
+            let score: f32 = products.row(product as usize).iter().zip(&x).map(|(v, x)| v * x).sum();
+            let shares = explain_row(&products, &gram, &interests, 0.1, 0.5, product);
+            assert!((shares.iter().sum::<f32>() - score).abs() < 1e-5, "{shares:?} is not {score}");
+            assert_eq!(shares[2..], [0.0, 0.0]);
+        }
     }
 
     #[test]

@@ -106,7 +106,8 @@ impl View {
         });
         let recommended = model.map_or_else(String::new, |model| {
             let (products, _) = model.recommend(&interests, QUESTION);
-            products.iter().map(|product| self.describe(product)).collect::<Vec<_>>().join(", ")
+            let names = products.iter().map(|&product| self.describe(&model.products().get(product)));
+            names.collect::<Vec<_>>().join(", ")
         });
         let [first, second] = self.shop.favourites(user).map(|group| GROUPS[group as usize]);
         let likes = if first == second { first.to_owned() } else { format!("{first} and {second}") };
@@ -135,7 +136,7 @@ impl View {
             let interests = node.site().live.read(|counters| counters.interests_of(&Id::Number(user.into())));
             let (products, _) = model.recommend(&interests.unwrap_or_default(), QUESTION);
             for product in products {
-                if let Id::Number(number) = product {
+                if let Id::Number(number) = model.products().get(product) {
                     all += 1;
                     hits += u32::from(self.shop.favourites(user).contains(&self.shop.group_of(number as u32)));
                 }

@@ -9,7 +9,7 @@ use super::{Problem, Query, Site};
 use crate::config::Fallback;
 use crate::ids::Id;
 use crate::interests::Interest;
-use crate::model::{MOST_POPULAR, Question, Source};
+use crate::model::{MOST_POPULAR, Model, Question, Source};
 
 /// The wording of the talk's own API.
 const WHICH: &str = "Parameter *product-lambda*, *product-kappa* or *user* must be provided in the query string";
@@ -20,6 +20,30 @@ struct UserAnswer<'a> {
     user: Id<'a>,
     #[serde(rename = "recommendedProducts")]
     recommended_products: Vec<Id<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<Vec<Explanation<'a>>>,
+}
+
+#[derive(Serialize)]
+struct Explanation<'a> {
+    product: Id<'a>,
+    because: Vec<Reason<'a>>,
+}
+
+/// A product that the user had, and its share of the recommended product's score.
+#[derive(Serialize)]
+struct Reason<'a> {
+    product: Id<'a>,
+    share: f32,
+}
+
+fn explain<'a>(model: &'a Model, interests: &[Interest], products: &[u32]) -> Vec<Explanation<'a>> {
+    let name = |product| model.products().get(product);
+    let because = |product| {
+        let shares = model.explain(interests, product).into_iter();
+        shares.map(|(product, share)| Reason { product: name(product), share }).collect()
+    };
+    products.iter().map(|&product| Explanation { product: name(product), because: because(product) }).collect()
 }
 
 /// Recommendations for a user.
@@ -28,7 +52,8 @@ struct UserAnswer<'a> {
     params(
         ("user" = String, Query, description = "the user's id"),
         ("limit" = Option<usize>, Query, description = "how many products at most, 1 to 100 (5)"),
-        ("exclude_seen" = Option<bool>, Query, description = "leave out what the user has an interest in already (false)")
+        ("exclude_seen" = Option<bool>, Query, description = "leave out what the user has an interest in already (false)"),
+        ("explain" = Option<bool>, Query, description = "with each product, the share of its score that each of the user's products gave (false)")
     ),
     responses(
         (status = 200, description = "best first; the headers X-Generation and X-Source tell where they come from",
@@ -47,15 +72,21 @@ pub(crate) async fn recommend(request: HttpRequest, site: web::Data<Site>) -> Re
         exclude_seen: query.flag("exclude_seen", false)?,
         popular_fallback: site.entrance.config.serve.fallback == Fallback::Popular,
     };
+    let wants_reasons = query.flag("explain", false)?;
     let interests = site.live.read(|counters| counters.interests_of(&user)).unwrap_or_default();
+    // One handle for the whole answer: no answer mixes two generations.
     let model = site.served.model();
-    let (products, source) =
-        model.as_ref().map_or((Vec::new(), Source::None), |model| model.recommend(&interests, question));
-    let generation = model.as_ref().map_or(0, |model| model.about.generation);
+    let model = model.as_deref();
+    let (products, source) = model.map_or((Vec::new(), Source::None), |model| model.recommend(&interests, question));
+    let reasons = model.filter(|_| wants_reasons && source == Source::Als);
+    let explain = reasons.map(|model| explain(model, &interests, &products));
+    let recommended_products =
+        model.map(|model| products.iter().map(|&product| model.products().get(product)).collect()).unwrap_or_default();
+    let generation = model.map_or(0, |model| model.about.generation);
     let answer = HttpResponse::Ok()
         .insert_header(("X-Generation", generation.to_string()))
         .insert_header(("X-Source", source.label()))
-        .json(UserAnswer { user, recommended_products: products });
+        .json(UserAnswer { user, recommended_products, explain });
     let metrics = &site.entrance.metrics;
     metrics.recommended("user", source.label(), started.elapsed().as_secs_f64());
     Ok(answer)
