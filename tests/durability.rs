@@ -5,8 +5,9 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 
-use support::{Setup, count, http, interests_in, line};
+use support::{Setup, count, http, interests_in, line, producer};
 
 fn lines(from: u32, to: u32) -> Vec<String> {
     (from..to).map(|n| line(n % 50, n % 7, n % 3 == 0)).collect()
@@ -58,6 +59,28 @@ fn a_flipped_byte_in_the_middle_is_refused_with_its_place_and_skipped_on_demand(
     assert!(said.contains("event_log.on_damage=skip"), "{said}");
     let node = setup.set("event_log.on_damage=skip").start();
     assert_eq!(node.send_plain(line(1, 1, false).as_bytes()), "{\"accepted\":1,\"rejected\":0}\n");
+}
+
+/// A full disk: nothing that could not be written is acknowledged, the node goes on, and so does the producer when there is room again.
+#[test]
+fn a_full_disk_refuses_and_the_producer_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(dir.path()).failpoints("log::write=2*off->3*return->off").start();
+    for number in 0..2 {
+        assert_eq!(node.send_plain(line(number, 1, false).as_bytes()), "{\"accepted\":1,\"rejected\":0}\n");
+    }
+    let refused = node.send_plain(line(7, 1, false).as_bytes());
+    let why = format!("{{\"error\":\"cannot append to {}", segment(dir.path()).display());
+    assert!(refused.starts_with(&format!("{{\"accepted\":0,\"rejected\":0}}\n{why}")), "{refused}");
+    let answer = http::post(node.http, "/bdr", "application/json", line(7, 1, false).as_bytes());
+    assert_eq!(answer.status, 503);
+    let lines = lines(0, 100);
+    let acknowledged = AtomicU64::new(0);
+    producer::send_all(node.events, "shop", &lines, &acknowledged);
+    assert_eq!(http::get(node.http, "/healthcheck").status, 200);
+    assert!(node.stop().success());
+    let all: Vec<String> = (0..2).map(|number| line(number, 1, false)).chain(lines).collect();
+    assert_eq!(interests_in(dir.path()), count(all.iter().map(String::as_str)));
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl Writer {
             Head { first_offset: self.offset, events, committed_micros: now_micros, marks: marks_of_head, window };
         self.buffer.clear();
         record::write(&mut self.buffer, &head, parts).map_err(|error| self.refused(io::Error::other(error)))?;
+        fail::fail_point!("log::write", |_| Err(self.refused(io::ErrorKind::StorageFull.into())));
         if let Err(source) = self.file.write_all(&self.buffer) {
             return Err(self.take_back(source));
         }

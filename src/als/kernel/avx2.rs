@@ -98,6 +98,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn mul_add_low(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        // SAFETY: FMA is there.
+        unsafe { Pair(_mm256_fmadd_ps(a.0, b.0, c.0), c.1) }
+    }
+
+    #[inline(always)]
     fn mul_sub_from(self, a: Pair, b: Pair, c: Pair) -> Pair {
         // SAFETY: AVX2 and FMA are there.
         unsafe { Pair(_mm256_fnmadd_ps(a.0, b.0, c.0), _mm256_fnmadd_ps(a.1, b.1, c.1)) }

@@ -21,7 +21,7 @@ impl Avx512 {
     /// The proof, where it holds.
     #[inline]
     pub(super) fn new() -> Option<Self> {
-        is_x86_feature_detected!("avx512f").then_some(Self(()))
+        (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")).then_some(Self(()))
     }
 
     pub(super) fn run(self, task: Task<'_>) -> Fit {
@@ -31,7 +31,7 @@ impl Avx512 {
 }
 
 /// The algorithms compiled for AVX-512F.
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512vl")]
 fn run(lanes: Avx512, task: Task<'_>) -> Fit {
     match task {
         Task::Gram { rows, width, sum } => gram::add(lanes, rows, width, sum),
@@ -84,6 +84,15 @@ impl Lanes for Avx512 {
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: AVX-512F is there.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn mul_add_low(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there, and with it FMA.
+        unsafe {
+            let low = _mm256_fmadd_ps(_mm512_castps512_ps256(a), _mm512_castps512_ps256(b), _mm512_castps512_ps256(c));
+            _mm512_zextps256_ps512(low)
+        }
     }
 
     #[inline(always)]

@@ -21,6 +21,8 @@ use crate::als::factors::{LINE, Line};
 
 /// How many interests ahead vectors are fetched. It is latency that bounds this kernel: 4 ahead took five times as long as 96.
 const AHEAD: usize = 96;
+/// Rows of A before this have all of their lower triangle in the first half of a line.
+const HALF: usize = LINE / 2;
 /// A pivot below this part of the diagonal element it came from is rounding, not information.
 const SINGULAR: f32 = 1e-6;
 
@@ -32,8 +34,8 @@ struct Batch<const R: usize> {
     b: [Line; LINE],
     /// n: how many interests have r > 0.
     interests: Line,
-    /// Σ (1 + αr) for each lane, the same number sixteen times: what the objective would be with x = 0.
-    unexplained: [Line; LINE],
+    /// Σ (1 + αr) for each lane: what the objective would be with x = 0.
+    unexplained: Line,
 }
 
 /// Solves `rows`; `PASS` rows of A grow in registers in one pass over a row's interests (a divisor of `R`).
@@ -47,7 +49,7 @@ pub(super) fn solve<L: Lanes, const R: usize, const PASS: usize>(
     let starts = system.side.starts;
     let mut window = Window::new(system, starts[rows.end] as usize);
     let zeros = [[0.0; LINE]; LINE];
-    let mut batch = Batch::<R> { a: [zeros; R], b: zeros, interests: [0.0; LINE], unexplained: zeros };
+    let mut batch = Batch::<R> { a: [zeros; R], b: zeros, interests: [0.0; LINE], unexplained: [0.0; LINE] };
     let mut fit = Fit::default();
     for (group, out) in rows.clone().step_by(LINE).zip(out.chunks_mut(LINE)) {
         for lane in 0..LINE {
@@ -78,6 +80,7 @@ fn collect<L: Lanes, const R: usize, const PASS: usize>(
     row: Range<usize>,
 ) {
     batch.interests[lane] = 0.0;
+    batch.unexplained[lane] = 0.0;
     let mut first = true;
     // A row without interests has one empty piece, which clears what the lane held before.
     for piece in pieces(row.clone()).chain(row.is_empty().then_some(row)) {
@@ -85,14 +88,17 @@ fn collect<L: Lanes, const R: usize, const PASS: usize>(
         batch.interests[lane] += weights.positive() as f32;
         let others = &system.side.others[piece.start..];
         for from in (0..R).step_by(PASS) {
+            let factors = system.factors.lines();
             let sums = if from == 0 {
                 let (sums, b, unexplained) =
-                    add_up::<L, PASS, true>(lanes, system.factors.lines(), others, weights, from);
+                    add_up::<L, PASS, true>(lanes, factors, others, weights, 0, PASS.min(HALF));
                 put(lanes, b, &mut batch.b[lane], first);
-                put(lanes, unexplained, &mut batch.unexplained[lane], first);
+                batch.unexplained[lane] += unexplained;
                 sums
+            } else if from + PASS <= HALF {
+                add_up::<L, PASS, false>(lanes, factors, others, weights, from, PASS).0
             } else {
-                add_up::<L, PASS, false>(lanes, system.factors.lines(), others, weights, from).0
+                add_up::<L, PASS, false>(lanes, factors, others, weights, from, 0).0
             };
             for (sum, a) in sums.into_iter().zip(&mut batch.a[from..]) {
                 put(lanes, sum, &mut a[lane], first);
@@ -109,7 +115,7 @@ fn put<L: Lanes>(lanes: L, sum: L::V, line: &mut Line, first: bool) {
 }
 
 /// Rows `from..from + PASS` of Σ αr vvᵀ over one piece of a row, and (when it is the `FIRST` pass) Σ (1 + αr) v
-/// and Σ (1 + αr).
+/// and Σ (1 + αr). Only the lower triangle is wanted, so the first `low` of the rows, all below row [`HALF`], need half the numbers.
 #[inline(always)]
 fn add_up<L: Lanes, const PASS: usize, const FIRST: bool>(
     lanes: L,
@@ -117,10 +123,11 @@ fn add_up<L: Lanes, const PASS: usize, const FIRST: bool>(
     others: &[u32],
     weights: Piece<'_>,
     from: usize,
-) -> ([L::V; PASS], L::V, L::V) {
+    low: usize,
+) -> ([L::V; PASS], L::V, f32) {
     let mut a = [lanes.splat(0.0); PASS];
     let mut b = lanes.splat(0.0);
-    let mut unexplained = b;
+    let mut unexplained = 0.0;
     for (at, (&extra, &target)) in weights.extra.iter().zip(weights.target).enumerate() {
         if FIRST && let Some(&next) = others.get(at + AHEAD) {
             lanes.prefetch(factors, next as usize);
@@ -129,13 +136,13 @@ fn add_up<L: Lanes, const PASS: usize, const FIRST: bool>(
         let v = lanes.load(line);
         let scaled = lanes.mul(lanes.splat(extra), v);
         let left: &[f32; PASS] = line[from..].first_chunk().unwrap_or(&[0.0; PASS]);
-        for (a, &number) in a.iter_mut().zip(left) {
-            *a = lanes.mul_add(lanes.splat(number), scaled, *a);
+        for (row, (a, &number)) in a.iter_mut().zip(left).enumerate() {
+            let number = lanes.splat(number);
+            *a = if row < low { lanes.mul_add_low(number, scaled, *a) } else { lanes.mul_add(number, scaled, *a) };
         }
         if FIRST {
-            let target = lanes.splat(target);
-            b = lanes.mul_add(target, v, b);
-            unexplained = lanes.add(unexplained, target);
+            b = lanes.mul_add(lanes.splat(target), v, b);
+            unexplained += target;
         }
     }
     (a, b, unexplained)
@@ -177,11 +184,7 @@ fn finish<L: Lanes, const R: usize>(lanes: L, system: &System<'_>, batch: &Batch
         lanes.store(vector, row);
     }
     // At the minimum the objective is Σ c p² − bᵀA⁻¹b, and bᵀA⁻¹b = |y|².
-    let mut unexplained = [0.0; LINE];
-    for (sum, line) in unexplained.iter_mut().zip(&batch.unexplained) {
-        *sum = line[0];
-    }
-    let objective = lanes.sum(lanes.mul_sub_from(explained, lanes.splat(1.0), lanes.load(&unexplained)));
+    let objective = lanes.sum(lanes.mul_sub_from(explained, lanes.splat(1.0), lanes.load(&batch.unexplained)));
     Fit { objective: f64::from(objective), penalty: f64::from(lanes.sum(lanes.mul(ridge, squares))) }
 }
 

@@ -22,6 +22,8 @@ pub(super) trait Lanes: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// a b + c
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// a b + c of the first eight numbers, at half the price; the others are never read.
+    fn mul_add_low(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// c − a b
     fn mul_sub_from(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// 1 / √pivot where the pivot is above the limit, 0 elsewhere (also where it is not a number). No limit is negative.

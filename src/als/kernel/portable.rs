@@ -65,6 +65,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
+    fn mul_add_low(self, a: Line, b: Line, c: Line) -> Line {
+        std::array::from_fn(|i| if i < LINE / 2 { a[i] * b[i] + c[i] } else { c[i] })
+    }
+
+    #[inline(always)]
     fn mul_sub_from(self, a: Line, b: Line, c: Line) -> Line {
         std::array::from_fn(|i| c[i] - a[i] * b[i])
     }
