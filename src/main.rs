@@ -34,6 +34,13 @@ enum Command {
         #[command(flatten)]
         settings: SettingsArguments,
     },
+    /// Search the settings of the model that recommend best on a file of events
+    Tune {
+        #[command(flatten)]
+        arguments: cli::tune::Arguments,
+        #[command(flatten)]
+        settings: SettingsArguments,
+    },
     /// Show or check the settings
     Config {
         #[command(subcommand)]
@@ -143,6 +150,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             let settings = settings.load()?;
             cli::logging::start(&settings.config.log);
             cli::train::run(&arguments, &settings.config)?;
+        }
+        Command::Tune { arguments, settings } => {
+            let settings = settings.load()?;
+            cli::logging::start(&settings.config.log);
+            cli::tune::run(&arguments, &settings.config)?;
         }
         Command::Config { action: ConfigAction::Show(arguments) } => {
             cli::config::show(&arguments.load()?, &mut io::stdout())?;

@@ -79,6 +79,11 @@ fn train_finds_the_tastes_that_generated_traffic_has() {
     assert!(report["loss"].as_f64().unwrap() > 0.0 && report["peak_rss_bytes"].as_u64().unwrap() > 1_000_000);
     let ndcg = |name: &str| report["holdout"][name]["ndcg"][1].as_f64().unwrap();
     assert!(ndcg("als") > 1.5 * ndcg("popular"), "{report}");
+    let best = dir.path().join("best.toml");
+    let tuned = bdr(&["tune", path, "--candidates", "4", "--out", best.to_str().unwrap()]);
+    assert!(tuned.status.success(), "{}", text(&tuned.stderr));
+    assert_eq!(text(&tuned.stdout).matches("iterations each").count(), 3);
+    assert!(bdr(&["config", "check", "--config", best.to_str().unwrap()]).status.success());
     let missing = bdr(&["train", "/nowhere/events.ndjson"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stderr).contains("cannot read /nowhere/events.ndjson"));

@@ -109,6 +109,9 @@ impl Counter {
         let offset = counters.offset();
         let served_window = around.served.model().map_or(0, |model| model.about.window);
         around.metrics.log_bytes.set(writer.bytes() as i64);
+        around.metrics.users.set(counters.users().len() as i64);
+        around.metrics.products.set(counters.products().len() as i64);
+        around.metrics.interests.set(counters.base().pairs() as i64);
         Ok(Self {
             counters: around.live.replace(counters),
             marks,

@@ -7,6 +7,7 @@ pub mod logging;
 pub mod send;
 pub mod serve;
 pub mod train;
+pub mod tune;
 
 use std::fs::File;
 use std::io;

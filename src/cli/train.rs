@@ -1,6 +1,6 @@
 //! `bdr train`: trains on a file of events without a node, shows how the loss falls, and with `--holdout` how good the recommendations are.
 
-mod data;
+pub(super) mod data;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -95,7 +95,8 @@ fn train(data: &Data, settings: &als::Settings, pool: &rayon::ThreadPool) -> any
     Ok(trained?)
 }
 
-fn judge(data: &Data, settings: &als::Settings, trained: Trained) -> evaluation::Report {
+/// Ranks the hidden events by a trained model. Run it in the pool that is to do the work.
+pub(super) fn judge(data: &Data, settings: &als::Settings, trained: Trained) -> evaluation::Report {
     let about = About {
         generation: 1,
         window: 1,

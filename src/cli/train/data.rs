@@ -20,14 +20,14 @@ use crate::protocol::lines::{Line, LineBuffer};
 const MOST_JUDGED: usize = 50_000;
 
 /// What to train on, and what to judge by.
-pub(super) struct Data {
-    pub(super) base: Arc<Base>,
-    pub(super) products: IdList,
-    pub(super) hidden: Vec<Hidden>,
+pub(in crate::cli) struct Data {
+    pub(in crate::cli) base: Arc<Base>,
+    pub(in crate::cli) products: IdList,
+    pub(in crate::cli) hidden: Vec<Hidden>,
 }
 
 /// Reads a file of events.
-pub(super) fn load(path: &Path, config: &Config, holdout: bool) -> anyhow::Result<Data> {
+pub(in crate::cli) fn load(path: &Path, config: &Config, holdout: bool) -> anyhow::Result<Data> {
     let events = read(path, config).with_context(|| format!("cannot read {}", path.display()))?;
     let mut counters = Counters::default();
     let mut hidden = Vec::new();

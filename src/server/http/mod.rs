@@ -99,7 +99,8 @@ pub fn serve(listener: TcpListener, site: Site) -> std::io::Result<Server> {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
     };
-    let grace = site.entrance.config.shutdown.grace.as_secs().max(1);
+    // Half of the time for requests that do not end, so that the other half is left for what comes behind them.
+    let grace = (site.entrance.config.shutdown.grace.as_secs() / 2).max(1);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(site.clone()))
