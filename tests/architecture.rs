@@ -76,6 +76,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "metrics",
             "model",
             "protocol",
+            "random",
         ],
     ),
 ];
