@@ -117,9 +117,9 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch(self, lines: &[Line], at: usize) {
+    fn prefetch<T>(self, items: &[T], at: usize) {
         // SAFETY: a prefetch never faults, whatever the address; the address is only computed, by wrapping arithmetic.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(lines.as_ptr().wrapping_add(at).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(items.as_ptr().wrapping_add(at).cast()) }
     }
 
     #[inline(always)]

@@ -45,7 +45,7 @@ pub(super) fn solve<L: Lanes>(lanes: L, system: &System<'_>, rows: Range<usize>,
 struct Row<'a, 'w, L> {
     lanes: L,
     system: &'a System<'a>,
-    window: &'w mut Window<'a>,
+    window: &'w mut Window<'a, L>,
     interests: Range<usize>,
     /// λn
     ridge: f32,
@@ -54,7 +54,7 @@ struct Row<'a, 'w, L> {
 #[inline(always)]
 fn solve_rows<L: Lanes, const P: usize>(lanes: L, system: &System<'_>, rows: Range<usize>, out: &mut [Line]) -> Fit {
     let starts = system.side.starts;
-    let mut window = Window::new(system, starts[rows.end] as usize);
+    let mut window = Window::new(lanes, system, starts[rows.end] as usize);
     let mut fit = Fit::default();
     for (row, x) in rows.zip(out.as_chunks_mut::<P>().0) {
         let interests = starts[row] as usize..starts[row + 1] as usize;

@@ -47,7 +47,7 @@ pub(super) fn solve<L: Lanes, const R: usize, const PASS: usize>(
     out: &mut [Line],
 ) -> Fit {
     let starts = system.side.starts;
-    let mut window = Window::new(system, starts[rows.end] as usize);
+    let mut window = Window::new(lanes, system, starts[rows.end] as usize);
     let zeros = [[0.0; LINE]; LINE];
     let mut batch = Batch::<R> { a: [zeros; R], b: zeros, interests: [0.0; LINE], unexplained: [0.0; LINE] };
     let mut fit = Fit::default();
@@ -74,7 +74,7 @@ pub(super) fn solve<L: Lanes, const R: usize, const PASS: usize>(
 fn collect<L: Lanes, const R: usize, const PASS: usize>(
     lanes: L,
     system: &System<'_>,
-    window: &mut Window<'_>,
+    window: &mut Window<'_, L>,
     batch: &mut Batch<R>,
     lane: usize,
     row: Range<usize>,

@@ -31,10 +31,10 @@ pub(super) trait Lanes: Copy {
     /// The sum of all sixteen, always added in the same order.
     fn sum(self, v: Self::V) -> f32;
 
-    /// Asks for a cache line that will be read soon.
+    /// Asks for the cache line that holds item number `at`, which will be read soon. The number may be out of range.
     #[inline(always)]
-    fn prefetch(self, lines: &[Line], at: usize) {
-        let _ = (lines, at);
+    fn prefetch<T>(self, items: &[T], at: usize) {
+        let _ = (items, at);
     }
 
     /// The sums of four vectors.

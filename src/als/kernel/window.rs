@@ -8,13 +8,16 @@
 use std::ops::Range;
 
 use super::System;
+use super::lanes::Lanes;
+use crate::als::factors::LINE;
 
 /// How many interests are unpacked at once, and added up in `f32` before a sum is put away: with millions of interests in a row, one running
 /// sum would lose the small ones.
 pub(super) const WINDOW: usize = 1024;
 
 /// The weights of a run of interests.
-pub(super) struct Window<'a> {
+pub(super) struct Window<'a, L> {
+    lanes: L,
     system: &'a System<'a>,
     /// Which interests are unpacked.
     range: Range<usize>,
@@ -24,6 +27,8 @@ pub(super) struct Window<'a> {
     extra: [f32; WINDOW],
     /// 1 + αr where r > 0, else 0: confidence times preference.
     target: [f32; WINDOW],
+    /// Whether all of them have r > 0, as is usual.
+    all_positive: bool,
 }
 
 /// Weights of one piece of a row: for each interest αr, and 1 + αr where r > 0.
@@ -31,20 +36,25 @@ pub(super) struct Window<'a> {
 pub(super) struct Piece<'w> {
     pub extra: &'w [f32],
     pub target: &'w [f32],
+    all_positive: bool,
 }
 
 impl Piece<'_> {
     /// How many of the interests have r > 0.
     #[inline(always)]
     pub(super) fn positive(&self) -> u32 {
-        self.target.iter().map(|&target| u32::from(target > 0.0)).sum()
+        if self.all_positive {
+            self.target.len() as u32
+        } else {
+            self.target.iter().map(|&target| u32::from(target > 0.0)).sum()
+        }
     }
 }
 
-impl<'a> Window<'a> {
+impl<'a, L: Lanes> Window<'a, L> {
     /// A window for rows whose last interest is before `end`.
-    pub(super) fn new(system: &'a System<'a>, end: usize) -> Self {
-        Self { system, range: 0..0, end, extra: [0.0; WINDOW], target: [0.0; WINDOW] }
+    pub(super) fn new(lanes: L, system: &'a System<'a>, end: usize) -> Self {
+        Self { lanes, system, range: 0..0, end, extra: [0.0; WINDOW], target: [0.0; WINDOW], all_positive: false }
     }
 
     /// The weights of the interests of `piece`, at most [`WINDOW`] of them.
@@ -54,7 +64,7 @@ impl<'a> Window<'a> {
             self.unpack(piece.start);
         }
         let at = piece.start - self.range.start..piece.end - self.range.start;
-        Piece { extra: &self.extra[at.clone()], target: &self.target[at] }
+        Piece { extra: &self.extra[at.clone()], target: &self.target[at], all_positive: self.all_positive }
     }
 
     #[inline(always)]
@@ -62,12 +72,19 @@ impl<'a> Window<'a> {
         self.range = from..(from + WINDOW).min(self.end);
         let System { side, alpha, weights, .. } = *self.system;
         let length = self.range.len();
-        side.base.ratings(&side.counts[self.range.clone()], weights, &mut self.extra[..length]);
-        for (extra, target) in self.extra[..length].iter_mut().zip(&mut self.target) {
-            let scaled = alpha * *extra;
-            *target = if *extra > 0.0 { 1.0 + scaled } else { 0.0 };
-            *extra = scaled;
+        // The next window's counts arrive while this one's are used.
+        for ahead in (self.range.end..self.range.end + WINDOW).step_by(LINE) {
+            self.lanes.prefetch(side.counts, ahead);
         }
+        side.base.ratings(&side.counts[self.range.clone()], weights, &mut self.extra[..length]);
+        let mut not_positive = 0;
+        for (extra, target) in self.extra[..length].iter_mut().zip(&mut self.target) {
+            let (positive, scaled) = (*extra > 0.0, alpha * *extra);
+            *target = if positive { 1.0 + scaled } else { 0.0 };
+            *extra = scaled;
+            not_positive |= u32::from(!positive);
+        }
+        self.all_positive = not_positive == 0;
     }
 }
 
