@@ -1,7 +1,7 @@
 """The generated interests: who touched what how often, the same numbers for every implementation.
 
-`interests.parquet` (user_id, product, clicks, purchases) is read by bdr and Spark, `events.ndjson` by a bdr that is to count for itself, and
-`ratings.npz` (compressed sparse rows of clicks * 1 + purchases * 3) by implicit and by the loss.
+`interests.parquet` (user_id, product, clicks, purchases) is read by bdr and Spark, `events.ndjson` by a bdr that is to count for itself,
+and `ratings.npz` (compressed sparse rows of clicks + purchase weight * purchases) by implicit and by the loss.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def write(interests: Interests, directory: Path, purchase_weight: float, as_even
         "clicks": interests.clicks,
         "purchases": interests.purchases,
     }
-    pyarrow.parquet.write_table(pyarrow.table(columns), directory / "interests.parquet")
+    pyarrow.parquet.write_table(pyarrow.table(columns), directory / "interests.parquet", compression="NONE")
     scipy.sparse.save_npz(directory / "ratings.npz", interests.ratings(purchase_weight), compressed=False)
     if as_events:
         write_events(interests, directory / "events.ndjson")
@@ -79,6 +79,6 @@ def write_events(interests: Interests, path: Path) -> None:
     """One line a click or purchase, in the minimal schema."""
     columns = (interests.users, interests.products, interests.clicks, interests.purchases)
     with path.open("w") as file:
-        for user, product, clicks, purchases in zip(*(column.tolist() for column in columns)):
+        for user, product, clicks, purchases in zip(*(column.tolist() for column in columns), strict=True):
             begin = f'{{"user_id":{user},"product":{product},"is_purchase":'
             file.write(f"{begin}0}}\n" * clicks + f"{begin}1}}\n" * purchases)

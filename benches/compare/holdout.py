@@ -5,7 +5,6 @@ remaining events are ranked, equal scores by smaller id. A hidden product that n
 """
 
 import datetime
-import gzip
 import json
 import re
 from dataclasses import dataclass
@@ -115,7 +114,7 @@ def read_events(path: Path) -> tuple[numpy.ndarray, ...]:
     """Users, products (both numbered by ascending id), purchases and times of all events; lines that are none are passed over."""
     users, products, purchases, times = [], [], [], []
     known_times = {}
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    with path.open("rb") as file:
         for line in file:
             try:
                 event = json.loads(line)

@@ -107,10 +107,10 @@ def time_implicit(specification: dict) -> dict:
     return {"seconds": seconds, "peak_bytes": peak}
 
 
-def spark_session(specification: dict):
+def start_spark(specification: dict):
     from pyspark.sql import SparkSession
 
-    session = (
+    spark = (
         SparkSession.builder.master(f"local[{specification['threads']}]")
         .config("spark.driver.memory", specification["spark_memory"])
         # Without checkpoints a task's description grows with each iteration, and reading it recurses: 20 overflow the default stack.
@@ -121,17 +121,17 @@ def spark_session(specification: dict):
         .config("spark.ui.showConsoleProgress", False)
         .getOrCreate()
     )
-    session.sparkContext.setLogLevel("ERROR")
-    return session
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
 
 
 def time_mllib(specification: dict) -> dict:
     """Times fits after a first one that warms the virtual machine up, and leaves the factors of the last in a file."""
     from pyspark.ml.recommendation import ALS
 
-    session = spark_session(specification)
+    spark = start_spark(specification)
     rating = f"cast(clicks + {specification['purchase_weight']} * purchases as float) as rating"
-    ratings = session.read.parquet(specification["interests"]).selectExpr(
+    ratings = spark.read.parquet(specification["interests"]).selectExpr(
         "cast(user_id as int) as user", "cast(product as int) as item", rating
     )
     ratings = ratings.repartition(specification["threads"]).cache()
@@ -157,11 +157,11 @@ def time_mllib(specification: dict) -> dict:
 
     fit(2)
     seconds = shortest(fit, specification["iterations"], specification["repeats"])
-    machine = session._jvm
+    machine = spark._jvm
     peak = peak_bytes(machine.java.lang.ProcessHandle.current().pid())
     blas = linear_algebra(machine)
     save_spark_factors(fitted[0], specification)
-    session.stop()
+    spark.stop()
     return {"seconds": seconds, "peak_bytes": peak, "blas": blas}
 
 

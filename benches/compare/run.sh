@@ -4,7 +4,7 @@
 #   benches/compare/run.sh [--bdr PATH] [--events FILE] [SETTINGS OF compare.py speed ...]
 #
 # --bdr PATH     this binary instead of a fresh cargo build --release
-# --events FILE  events for the second part, as NDJSON in the minimal schema (.gz is unpacked); without it only the first part runs
+# --events FILE  events for the second part, NDJSON in the minimal schema, plain or .gz; without it only the first part runs
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
@@ -30,9 +30,6 @@ fi
 export PYTHONDONTWRITEBYTECODE=1
 "$python" "$here/compare.py" speed --bdr "$bdr" --json "$cache/speed.json" "$@"
 if [ -n "$events" ]; then
-    case $events in
-        *.gz) gzip -dc "$events" > "$cache/work/events.ndjson"; events=$cache/work/events.ndjson ;;
-    esac
     "$python" "$here/compare.py" quality "$events" --bdr "$bdr" --json "$cache/quality.json"
 fi
 echo

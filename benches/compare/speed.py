@@ -25,7 +25,8 @@ def run(options: Namespace) -> dict:
     chosen = [name for name in NAMES if name not in options.skip]
     interests = dataset.generate(options.users, options.products, options.per_user)
     shape = interests.shape()
-    print(f"{len(interests):,} interests of {shape[0]:,} users in {shape[1]:,} products, {options.threads} threads", flush=True)
+    what = f"{len(interests):,} interests of {shape[0]:,} users in {shape[1]:,} products"
+    print(f"{what}, {options.threads} threads", flush=True)
     directory = options.work_dir / "speed"
     dataset.write(interests, directory, options.purchase_weight, options.bdr_input == "ndjson")
     rows = []
@@ -52,7 +53,7 @@ def run(options: Namespace) -> dict:
 
 
 def busy_before() -> float:
-    """How busy others keep the processor. implicit's threads wait for each other in a loop, and suffer most when one of them has no core."""
+    """How busy others keep the processor. implicit's threads wait for each other in a loop: they suffer most when one has no core."""
 
     def ticks() -> tuple[int, int]:
         fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
@@ -62,7 +63,7 @@ def busy_before() -> float:
     later_total, later_idle = ticks()
     busy = 1 - (later_idle - idle) / max(1, later_total - total)
     if busy > BUSY:
-        print(f"warning: something else uses {busy:.0%} of the processor; what follows is not worth much", file=sys.stderr, flush=True)
+        print(f"warning: something else uses {busy:.0%} of the processor; this is not worth much:", file=sys.stderr)
     return busy
 
 
@@ -76,7 +77,9 @@ def measure(name: str, directory: Path, shape: tuple, settings: dict, counts: li
     return {"implementation": name, "rank": settings["rank"], "iterations": last} | measured
 
 
-def measure_bdr(name: str, directory: Path, shape: tuple, settings: dict, counts: list[int], options: Namespace) -> dict:
+def measure_bdr(
+    name: str, directory: Path, shape: tuple, settings: dict, counts: list[int], options: Namespace
+) -> dict:
     """bdr times its training itself, without reading the file; its memory is that of the whole process, which reads the file."""
     as_events = options.bdr_input == "ndjson"
     file = directory / ("events.ndjson" if as_events else "interests.parquet")
@@ -130,26 +133,33 @@ def talk_size(chosen: list[str], options: Namespace) -> list[dict]:
     dataset.write(interests, directory, options.purchase_weight, options.bdr_input == "ndjson")
     settings = {name: value for name, value in TALK.items() if name != "iterations"}
     # So short that something else on the machine would be most of one measurement.
-    options = Namespace(**vars(options) | {"repeats": max(10, options.repeats), "mllib_repeats": max(5, options.mllib_repeats)})
+    repeats = {"repeats": max(10, options.repeats), "mllib_repeats": max(5, options.mllib_repeats)}
+    options = Namespace(**vars(options) | repeats)
     return [measure(name, directory, interests.shape(), settings, [TALK["iterations"]], options) for name in chosen]
 
 
 def print_table(rows: list[dict], options: Namespace) -> None:
-    print(f"\nalpha {options.alpha}, lambda {options.regularization}; loss per interest after {2 * options.iterations} iterations\n")
-    print("| implementation | rank | seconds per iteration | bdr = 1 | loss | loss, own lambda | peak memory (MB) | bdr = 1 |")
+    settings = f"alpha {options.alpha}, lambda {options.regularization}"
+    print(f"\n{settings}; loss per interest after {2 * options.iterations} iterations\n")
+    print(
+        "| implementation | rank | seconds per iteration | bdr = 1 | loss | loss, own lambda | peak memory (MB) | bdr = 1 |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         base = next((other for other in rows if (other["implementation"], other["rank"]) == ("bdr", row["rank"])), None)
-        ratio = {key: f"{row[key] / base[key]:.2f}" if base else "" for key in ("seconds_per_iteration", "peak_bytes")}
+        seconds, peak = row["seconds_per_iteration"], row["peak_bytes"]
+        times = f"{seconds / base['seconds_per_iteration']:.2f}" if base else ""
+        times_memory = f"{peak / base['peak_bytes']:.2f}" if base else ""
+        losses = f"{row['loss']:.6f} | {row.get('own_loss', row['loss']):.6f}"
         print(
-            f"| {row['implementation']} | {row['rank']} | {row['seconds_per_iteration']:.4f} | {ratio['seconds_per_iteration']} "
-            f"| {row['loss']:.6f} | {row.get('own_loss', row['loss']):.6f} "
-            f"| {row['peak_bytes'] / 1e6:.0f} | {ratio['peak_bytes']} |"
+            f"| {row['implementation']} | {row['rank']} | {seconds:.4f} | {times} | {losses} "
+            f"| {peak / 1e6:.0f} | {times_memory} |"
         )
 
 
 def print_talk_size(rows: list[dict]) -> None:
-    print(f"\nthe talk's size: {TALK_INTERESTS} interests, rank {TALK['rank']}, {TALK['iterations']} iterations, all of them together\n")
+    settings = f"rank {TALK['rank']}, alpha {TALK['alpha']}, lambda {TALK['regularization']}"
+    print(f"\nthe talk's size: {TALK_INTERESTS} interests, {settings}, all {TALK['iterations']} iterations together\n")
     print("| implementation | seconds | bdr = 1 | loss |")
     print("|---|---|---|---|")
     base = next((row["seconds"][TALK["iterations"]] for row in rows if row["implementation"] == "bdr"), None)
