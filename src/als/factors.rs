@@ -78,6 +78,11 @@ impl Factors {
         &self.data[self.first..self.first + self.rows * self.stride]
     }
 
+    /// All rows with their padding, to be changed; the padding must stay zero.
+    pub(super) fn padded_mut(&mut self) -> &mut [f32] {
+        &mut self.data[self.first..self.first + self.rows * self.stride]
+    }
+
     /// All numbers without padding, row after row: what is worth storing.
     pub fn unpadded(&self) -> impl Iterator<Item = f32> + '_ {
         (0..self.rows).flat_map(|row| self.row(row).iter().copied())
@@ -90,7 +95,7 @@ impl Factors {
 
     /// All cache lines, to be changed; the padding must stay zero.
     pub(crate) fn lines_mut(&mut self) -> &mut [Line] {
-        self.data[self.first..self.first + self.rows * self.stride].as_chunks_mut().0
+        self.padded_mut().as_chunks_mut().0
     }
 }
 

@@ -3,13 +3,18 @@
 //! Measured elsewhere: such rows reach a lower loss within five iterations than small uniform noise does. Each row has a random stream of
 //! its own, so the factors do not depend on the order in which rows are filled, nor on how many others there are.
 
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
 use super::factors::Factors;
 use crate::random::SplitMix64;
 
+/// Rows that one thread fills at a time.
+const CHUNK: usize = 1024;
+
 /// Fills one row with the unit-norm gaussian vector that belongs to `seed` and `row`.
-pub(super) fn random_row(factors: &mut Factors, seed: u64, row: usize) {
+fn random_row(numbers: &mut [f32], seed: u64, row: usize) {
     let mut random = SplitMix64::for_row(seed, row as u64);
-    let numbers = factors.row_mut(row);
     let mut squares = 0.0;
     for number in &mut *numbers {
         let gaussian = random.gaussian();
@@ -24,13 +29,22 @@ pub(super) fn random_row(factors: &mut Factors, seed: u64, row: usize) {
 }
 
 /// Random rows where `starts` (one entry more than there are rows) gives the row any interest, zeros elsewhere: a row without interests
-/// must not weigh in the sum over all rows.
-pub(super) fn random(starts: &[u64], rank: usize, seed: u64) -> Factors {
+/// must not weigh in the sum over all rows. Many rows are filled on all threads of the pool.
+pub(super) fn random(starts: &[u64], rank: usize, seed: u64, pool: &ThreadPool) -> Factors {
     let mut factors = Factors::zeros(starts.len() - 1, rank);
-    for (row, bounds) in starts.windows(2).enumerate() {
-        if bounds[0] < bounds[1] {
-            random_row(&mut factors, seed, row);
+    let stride = factors.stride();
+    let fill = |(chunk, rows): (usize, &mut [f32])| {
+        let first = chunk * CHUNK;
+        for (numbers, (row, bounds)) in rows.chunks_exact_mut(stride).zip(starts.windows(2).enumerate().skip(first)) {
+            if bounds[0] < bounds[1] {
+                random_row(&mut numbers[..rank], seed, row);
+            }
         }
+    };
+    if factors.rows() <= CHUNK {
+        fill((0, factors.padded_mut()));
+    } else {
+        pool.install(|| factors.padded_mut().par_chunks_mut(CHUNK * stride).enumerate().for_each(fill));
     }
     factors
 }
@@ -42,7 +56,7 @@ pub(super) fn continued(earlier: &Factors, starts: &[u64], seed: u64) -> Factors
         if row < earlier.rows() {
             factors.row_mut(row).copy_from_slice(earlier.row(row));
         } else if bounds[0] < bounds[1] {
-            random_row(&mut factors, seed, row);
+            random_row(factors.row_mut(row), seed, row);
         }
     }
     factors
@@ -52,9 +66,13 @@ pub(super) fn continued(earlier: &Factors, starts: &[u64], seed: u64) -> Factors
 mod tests {
     use super::*;
 
+    fn pool() -> ThreadPool {
+        rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap()
+    }
+
     #[test]
     fn rows_with_interests_have_length_one_and_others_are_zero() {
-        let factors = random(&[0, 3, 3, 7], 10, 42);
+        let factors = random(&[0, 3, 3, 7], 10, 42, &pool());
         let norms: Vec<f32> = (0..3).map(|row| factors.row(row).iter().map(|x| x * x).sum()).collect();
         assert!((norms[0] - 1.0).abs() < 1e-5 && (norms[2] - 1.0).abs() < 1e-5, "{norms:?}");
         assert_eq!(norms[1], 0.0);
@@ -62,13 +80,24 @@ mod tests {
     }
 
     #[test]
+    fn many_rows_are_the_same_as_few() {
+        let many: Vec<u64> = (0..3 * CHUNK as u64).collect();
+        let factors = random(&many, 5, 7, &pool());
+        let few = random(&many[..100], 5, 7, &pool());
+        assert_eq!(factors.row(77), few.row(77));
+        let mut last = [0.0; 5];
+        random_row(&mut last, 7, 3 * CHUNK - 2);
+        assert_eq!(factors.row(3 * CHUNK - 2), last);
+    }
+
+    #[test]
     fn a_row_does_not_depend_on_the_others() {
-        assert_eq!(random(&[0, 1, 2], 5, 7).row(1), random(&[0, 0, 1, 9], 5, 7).row(1));
+        assert_eq!(random(&[0, 1, 2], 5, 7, &pool()).row(1), random(&[0, 0, 1, 9], 5, 7, &pool()).row(1));
     }
 
     #[test]
     fn known_products_keep_their_factors() {
-        let earlier = random(&[0, 1, 2], 3, 1);
+        let earlier = random(&[0, 1, 2], 3, 1, &pool());
         let factors = continued(&earlier, &[0, 1, 2, 3, 3], 9);
         assert_eq!((factors.row(0), factors.row(1)), (earlier.row(0), earlier.row(1)));
         assert!(factors.row(2).iter().any(|&x| x != 0.0));

@@ -159,7 +159,7 @@ impl<'a> Training<'a> {
         let columns = Side { starts: columns.starts(), others: columns.users(), counts: columns.counts(), base };
         let earlier = earlier.filter(|earlier| earlier.rank() == settings.rank);
         let users = match earlier {
-            None => init::random(rows.starts, settings.rank, settings.seed),
+            None => init::random(rows.starts, settings.rank, settings.seed, workers.pool),
             Some(_) => Factors::zeros(base.users(), settings.rank),
         };
         let products = match earlier {
