@@ -1,19 +1,29 @@
 //! The best N products for a vector: an exact scan, products sixteen abreast, the N-th best score as the bar to pass.
 //!
+//! Products lie in the order of their vectors' lengths, longest first. No score is larger than the product of both lengths (Cauchy and
+//! Schwarz), so the scan ends where even that is below the bar: in trained models, where popular products have long vectors, that is early.
+//!
 //! Equal scores are ordered by id, integers before strings, so an answer depends on nothing but the model and the interests.
 
-use crate::als::Factors;
+use crate::als::factors::LINE;
+use crate::als::kernel::MOST_BLOCKS;
+use crate::als::{Factors, Kernel};
 use crate::ids::IdList;
 
-/// Products scored side by side.
-const LANES: usize = 16;
+/// How much larger than the product of both lengths a score can come out by rounding: at most the rank's number of roundings of 2⁻²⁴ each.
+const ROUNDING: f32 = 1.0 + 1e-4;
 
-/// Product factors laid out for scanning: blocks of [`LANES`] products, within a block one row of lanes per dimension.
+/// Product factors laid out for scanning: blocks of sixteen products, within a block one line per dimension and one lane per product.
 #[derive(Debug, Clone)]
 pub struct Index {
+    kernel: Kernel,
     rank: usize,
-    products: usize,
-    blocks: Vec<f32>,
+    /// The product in each lane, by descending length of its vector.
+    order: Vec<u32>,
+    /// The length of the first, and so the longest, vector of each block.
+    lengths: Vec<f32>,
+    /// One row a line, so that lines are aligned.
+    lines: Factors,
 }
 
 /// A product and its score, the predicted preference.
@@ -29,22 +39,34 @@ impl Index {
     /// Lays out product factors (one row a product) for scanning.
     pub fn new(factors: &Factors) -> Self {
         let (rank, products) = (factors.rank(), factors.rows());
-        let mut blocks = vec![0.0; products.div_ceil(LANES) * LANES * rank];
-        for product in 0..products {
-            let block = product / LANES * LANES * rank;
-            for (dimension, &value) in factors.row(product).iter().enumerate() {
-                blocks[block + dimension * LANES + product % LANES] = value;
+        let length = |product: u32| length(factors.row(product as usize));
+        let mut by_length: Vec<(f32, u32)> = (0..products as u32).map(|product| (length(product), product)).collect();
+        by_length.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut lines = Factors::zeros(products.div_ceil(LINE) * rank, LINE);
+        for (at, &(_, product)) in by_length.iter().enumerate() {
+            for (dimension, &value) in factors.row(product as usize).iter().enumerate() {
+                lines.row_mut(at / LINE * rank + dimension)[at % LINE] = value;
             }
         }
-        Self { rank, products, blocks }
+        let lengths = by_length.iter().step_by(LINE).map(|&(length, _)| length).collect();
+        let order = by_length.into_iter().map(|(_, product)| product).collect();
+        Self { kernel: Kernel::detect(), rank, order, lengths, lines }
     }
 
-    /// Appends the scores of all products for `vector`, in the order of their numbers.
+    /// The scores of all products for `vector`, in the order of their numbers, replacing what was in `scores`.
     pub fn score_all(&self, vector: &[f32], scores: &mut Vec<f32>) {
-        for rows in self.blocks.chunks_exact(LANES * self.rank) {
-            scores.extend_from_slice(&scores_of_block(rows, vector));
+        scores.clear();
+        scores.resize(self.order.len(), 0.0);
+        let mut put = |first: usize, found: &[f32]| {
+            for (&product, &score) in self.order[first..].iter().zip(found) {
+                scores[product as usize] = score;
+            }
+        };
+        let mut found = [[0.0; LINE]; MOST_BLOCKS];
+        for (run, blocks) in self.runs().enumerate() {
+            self.kernel.scan(blocks, vector, f32::INFINITY, &mut found);
+            put(run * MOST_BLOCKS * LINE, found.as_flattened());
         }
-        scores.truncate(self.products);
     }
 
     /// The `limit` products with the largest scores for `vector`, best first, without those in `excluded` (ascending numbers).
@@ -53,33 +75,36 @@ impl Index {
         if limit == 0 || vector.len() != self.rank {
             return best.list;
         }
-        for (block, rows) in self.blocks.chunks_exact(LANES * self.rank).enumerate() {
-            let scores = scores_of_block(rows, vector);
-            let bar = best.bar();
-            if scores.iter().all(|&score| score < bar) {
-                continue;
+        let most = length(vector) * ROUNDING;
+        let mut found = [[0.0; LINE]; MOST_BLOCKS];
+        for (run, blocks) in self.runs().enumerate() {
+            if self.lengths[run * MOST_BLOCKS] * most < best.bar() {
+                break;
             }
-            let first = block * LANES;
-            for (lane, &score) in scores.iter().enumerate().take(self.products - first) {
-                let product = (first + lane) as u32;
-                if score >= best.bar() && excluded.binary_search(&product).is_err() {
-                    best.offer(Scored { product, score });
+            let mut reached = self.kernel.scan(blocks, vector, best.bar(), &mut found);
+            while reached != 0 {
+                let block = reached.trailing_zeros() as usize;
+                reached &= reached - 1;
+                let products = &self.order[(run * MOST_BLOCKS + block) * LINE..];
+                for (&product, &score) in products.iter().zip(&found[block]) {
+                    if score >= best.bar() && excluded.binary_search(&product).is_err() {
+                        best.offer(Scored { product, score });
+                    }
                 }
             }
         }
         best.list
     }
+
+    /// The blocks, as many at a time as the kernel takes.
+    fn runs(&self) -> impl Iterator<Item = &[[f32; LINE]]> {
+        self.lines.lines().chunks((MOST_BLOCKS * self.rank).max(1))
+    }
 }
 
-#[inline]
-fn scores_of_block(rows: &[f32], vector: &[f32]) -> [f32; LANES] {
-    let mut scores = [0.0; LANES];
-    for (row, &weight) in rows.chunks_exact(LANES).zip(vector) {
-        for (score, &value) in scores.iter_mut().zip(row) {
-            *score += weight * value;
-        }
-    }
-    scores
+/// |v|
+fn length(vector: &[f32]) -> f32 {
+    vector.iter().map(|x| x * x).sum::<f32>().sqrt()
 }
 
 /// The best so far, best first.
@@ -121,7 +146,7 @@ mod tests {
         #[test]
         fn equals_sorting_everything(
             // Few distinct values, so that equal scores are common.
-            values in prop::collection::vec(-2i8..3, 0..200),
+            values in prop::collection::vec(-2i8..3, 0..6000),
             vector in prop::collection::vec(-2i8..3, 3),
             limit in 0usize..12,
             excluded in prop::collection::btree_set(0u32..60, 0..20),
@@ -145,10 +170,16 @@ mod tests {
                 .collect();
             naive.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap().then_with(|| a.1.cmp(&b.1)));
             let expected: Vec<u32> = naive.into_iter().take(limit).map(|(_, _, product)| product).collect();
-            let index = Index::new(&Factors::from_unpadded(rank, &values));
+            let mut index = Index::new(&Factors::from_unpadded(rank, &values));
             let excluded: Vec<u32> = excluded.into_iter().collect();
-            let top = index.top(&vector, limit, &excluded, &ids);
-            prop_assert_eq!(top.iter().map(|scored| scored.product).collect::<Vec<_>>(), expected);
+            let mut scores = Vec::new();
+            for kernel in Kernel::available() {
+                index.kernel = kernel;
+                let top = index.top(&vector, limit, &excluded, &ids);
+                prop_assert_eq!(&top.iter().map(|scored| scored.product).collect::<Vec<_>>(), &expected);
+                index.score_all(&vector, &mut scores);
+                prop_assert!(top.iter().all(|scored| scores[scored.product as usize] == scored.score));
+            }
         }
     }
 }

@@ -10,7 +10,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::Lanes;
-use super::{Fit, Task, conjugate, direct, gram};
+use super::{Fit, Task, conjugate, direct, gram, scan};
 use crate::als::factors::Line;
 
 /// Proof that the processor has AVX2 and FMA; only [`Avx2::new`] makes one.
@@ -35,6 +35,7 @@ impl Avx2 {
 fn run(lanes: Avx2, task: Task<'_>) -> Fit {
     match task {
         Task::Gram { rows, width, sum } => gram::add(lanes, rows, width, sum),
+        Task::Scan { blocks, vector, bar, scores, reached } => scan::scan(lanes, blocks, vector, bar, scores, reached),
         Task::Solve { system, rows, out } => match system.factors.rank() {
             // Five rows of the matrix and the right hand side take twelve of the sixteen registers.
             0..=4 => direct::solve::<_, 4, 4>(lanes, system, rows, out),
@@ -120,6 +121,16 @@ impl Lanes for Avx2 {
                 _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(pivot.0, limit.0), low),
                 _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(pivot.1, limit.1), high),
             )
+        }
+    }
+
+    #[inline(always)]
+    fn any_at_least(self, v: Pair, bar: Pair) -> bool {
+        // SAFETY: AVX2 is there, and with it AVX.
+        unsafe {
+            let low = _mm256_cmp_ps::<_CMP_GE_OQ>(v.0, bar.0);
+            let high = _mm256_cmp_ps::<_CMP_GE_OQ>(v.1, bar.1);
+            _mm256_movemask_ps(_mm256_or_ps(low, high)) != 0
         }
     }
 

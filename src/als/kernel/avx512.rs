@@ -10,7 +10,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::Lanes;
-use super::{Fit, Task, conjugate, direct, gram};
+use super::{Fit, Task, conjugate, direct, gram, scan};
 use crate::als::factors::{LINE, Line};
 
 /// Proof that the processor has AVX-512F; only [`Avx512::new`] makes one.
@@ -35,6 +35,7 @@ impl Avx512 {
 fn run(lanes: Avx512, task: Task<'_>) -> Fit {
     match task {
         Task::Gram { rows, width, sum } => gram::add(lanes, rows, width, sum),
+        Task::Scan { blocks, vector, bar, scores, reached } => scan::scan(lanes, blocks, vector, bar, scores, reached),
         Task::Solve { system, rows, out } => match system.factors.rank() {
             0..=4 => direct::solve::<_, 4, 4>(lanes, system, rows, out),
             5..=8 => direct::solve::<_, 8, 8>(lanes, system, rows, out),
@@ -108,6 +109,12 @@ impl Lanes for Avx512 {
             let good = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(pivot, limit);
             _mm512_maskz_div_ps(good, _mm512_set1_ps(1.0), _mm512_sqrt_ps(pivot))
         }
+    }
+
+    #[inline(always)]
+    fn any_at_least(self, v: __m512, bar: __m512) -> bool {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GE_OQ>(v, bar) != 0 }
     }
 
     #[inline(always)]

@@ -28,6 +28,8 @@ pub(super) trait Lanes: Copy {
     fn mul_sub_from(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// 1 / √pivot where the pivot is above the limit, 0 elsewhere (also where it is not a number). No limit is negative.
     fn inverse_root(self, pivot: Self::V, limit: Self::V) -> Self::V;
+    /// Whether any number of `v` is at least its counterpart in `bar`.
+    fn any_at_least(self, v: Self::V, bar: Self::V) -> bool;
     /// The sum of all sixteen, always added in the same order.
     fn sum(self, v: Self::V) -> f32;
 

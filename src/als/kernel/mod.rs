@@ -1,7 +1,7 @@
 //! The inner loops of training: many rows solved at once, with the widest vectors the processor has.
 //!
 //! Each algorithm is written once, in safe code over [`lanes::Lanes`]: [`direct`] for ranks up to 16, [`conjugate`] above, [`gram`] for the
-//! sum over all rows, [`window`] for what interests weigh. [`avx512`], [`avx2`] and [`portable`] say how sixteen numbers are added and
+//! sum over all rows, [`scan`] for the reader's side, [`window`] for what interests weigh. [`avx512`], [`avx2`] and [`portable`] say how sixteen numbers are added and
 //! multiplied, and compile the algorithms for their processor; only they are unsafe. Which one runs is decided at run time.
 
 #[cfg(target_arch = "x86_64")]
@@ -13,6 +13,7 @@ mod direct;
 mod gram;
 mod lanes;
 mod portable;
+mod scan;
 mod window;
 
 #[cfg(test)]
@@ -26,6 +27,9 @@ use crate::interests::base::{Base, PackedCounts};
 
 /// The largest rank that [`direct`] solves; above, [`conjugate`] is faster to the same loss.
 pub const LARGEST_DIRECT_RANK: usize = LINE;
+
+/// The most blocks of products that are scored at a time.
+pub(crate) const MOST_BLOCKS: usize = 32;
 
 /// Vector instructions to train with. They differ in speed, and in the last bits of the result because sums are rounded differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,15 @@ impl Kernel {
             Self::Avx512 | Self::Avx2 => false,
             Self::Portable => true,
         })
+    }
+
+    /// Scores up to [`MOST_BLOCKS`] blocks of sixteen products for `vector`, one line of scores a block into `scores`; bit k of the result tells
+    /// whether any score of block k is at least `bar`. A block has a line for each dimension of the vector, a lane for each product.
+    pub(crate) fn scan(self, blocks: &[Line], vector: &[f32], bar: f32, scores: &mut [Line; MOST_BLOCKS]) -> u32 {
+        let mut reached = 0;
+        let blocks = &blocks[..blocks.len().min(MOST_BLOCKS * vector.len())];
+        self.run(Task::Scan { blocks, vector, bar, scores, reached: &mut reached });
+        reached
     }
 
     /// Does `task` with these instructions.
@@ -110,6 +123,8 @@ pub(super) enum Task<'a> {
     Solve { system: &'a System<'a>, rows: Range<usize>, out: &'a mut [Line] },
     /// Add VᵀV of `rows` (`width` lines each) to the lower triangle of `sum`, (16 width)² numbers.
     Gram { rows: &'a [Line], width: usize, sum: &'a mut [f64] },
+    /// Score products for a reader, as [`Kernel::scan`] says; no more blocks than `scores` has lines.
+    Scan { blocks: &'a [Line], vector: &'a [f32], bar: f32, scores: &'a mut [Line], reached: &'a mut u32 },
 }
 
 /// How well solved rows fit.

@@ -6,7 +6,7 @@
 )]
 
 use super::lanes::Lanes;
-use super::{Fit, Task, conjugate, direct, gram};
+use super::{Fit, Task, conjugate, direct, gram, scan};
 use crate::als::factors::{LINE, Line};
 
 /// Plain loops.
@@ -17,6 +17,9 @@ impl Portable {
     pub(super) fn run(self, task: Task<'_>) -> Fit {
         match task {
             Task::Gram { rows, width, sum } => gram::add(self, rows, width, sum),
+            Task::Scan { blocks, vector, bar, scores, reached } => {
+                scan::scan(self, blocks, vector, bar, scores, reached)
+            }
             Task::Solve { system, rows, out } => match system.factors.rank() {
                 // Two rows of the matrix in one pass are what fits into sixteen registers of 128 bits.
                 0..=4 => direct::solve::<_, 4, 2>(self, system, rows, out),
@@ -77,6 +80,11 @@ impl Lanes for Portable {
     #[inline(always)]
     fn inverse_root(self, pivot: Line, limit: Line) -> Line {
         std::array::from_fn(|i| if pivot[i] > limit[i] { 1.0 / pivot[i].sqrt() } else { 0.0 })
+    }
+
+    #[inline(always)]
+    fn any_at_least(self, v: Line, bar: Line) -> bool {
+        v.iter().zip(&bar).any(|(number, bar)| number >= bar)
     }
 
     #[inline(always)]

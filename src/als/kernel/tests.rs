@@ -35,6 +35,9 @@ fn operations_are_what_they_say<L: Lanes>(lanes: L) {
         let limit = b.map(f32::abs);
         let inverse = lanes.inverse_root(x, lanes.load(&limit));
         close(stored(lanes, inverse), |i| if a[i] > limit[i] { 1.0 / a[i].sqrt() } else { 0.0 });
+        assert_eq!(lanes.any_at_least(x, y), (0..LINE).any(|i| a[i] >= b[i]));
+        let most = a.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        assert!(lanes.any_at_least(x, lanes.splat(most)) && !lanes.any_at_least(x, lanes.splat(most + 0.001)));
         assert!((lanes.sum(x) - a.iter().sum::<f32>()).abs() < 1e-5);
         for (found, line) in lanes.sums([x, y, z, x]).into_iter().zip([&a, &b, &c, &a]) {
             assert!((found - line.iter().sum::<f32>()).abs() < 1e-5);
