@@ -1,6 +1,7 @@
 //! `bdr train`: trains on a file of events without a node, shows how the loss falls, and with `--holdout` how good the recommendations are.
 
 pub(super) mod data;
+mod table;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use crate::model::{About, Model, most_popular};
 /// What to train on.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A file of events, one JSON object a line
+    /// A file of events, one JSON object a line, or of interests in Parquet (columns user_id, product, clicks, purchases)
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Hide each user's last event (by date_time) and say where it ranks in the recommendations

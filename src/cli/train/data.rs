@@ -1,4 +1,4 @@
-//! From a file of events to interests, as a node would count them; for a holdout without each user's last event.
+//! From a file to interests: events, counted as a node would (for a holdout without each user's last one), or a table of interests.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
+use super::table;
 use crate::config::{Config, Schema as ConfiguredSchema};
 use crate::evaluation::Hidden;
 use crate::event::{Event, Schema, encoding};
@@ -26,9 +27,19 @@ pub(in crate::cli) struct Data {
     pub(in crate::cli) hidden: Vec<Hidden>,
 }
 
-/// Reads a file of events.
+/// Reads a file of events, or a table of interests.
 pub(in crate::cli) fn load(path: &Path, config: &Config, holdout: bool) -> anyhow::Result<Data> {
-    let events = read(path, config).with_context(|| format!("cannot read {}", path.display()))?;
+    let unreadable = || format!("cannot read {}", path.display());
+    let mut first_bytes = Vec::new();
+    File::open(path).with_context(unreadable)?.take(4).read_to_end(&mut first_bytes).with_context(unreadable)?;
+    if table::is_table(&first_bytes) {
+        if holdout {
+            bail!("a table of interests does not say which event was each user's last: use a file of events");
+        }
+        let (base, products) = table::load(path).with_context(unreadable)?;
+        return Ok(Data { base: Arc::new(base), products, hidden: Vec::new() });
+    }
+    let events = read(path, config).with_context(unreadable)?;
     let mut counters = Counters::default();
     let mut hidden = Vec::new();
     if holdout {
