@@ -38,7 +38,8 @@ impl Quality {
         let mut quality = Self::default();
         for (at, &length) in LENGTHS.iter().enumerate() {
             let hits = ranks.iter().flatten().filter(|&&rank| rank <= length);
-            let gains: f64 = hits.clone().map(|&rank| 1.0 / (rank as f64 + 1.0).log2()).sum();
+            // An empty sum of floats is −0.
+            let gains = 0.0 + hits.clone().map(|&rank| 1.0 / (rank as f64 + 1.0).log2()).sum::<f64>();
             quality.hit_rate[at] = hits.count() as f64 / ranks.len().max(1) as f64;
             quality.ndcg[at] = gains / ranks.len().max(1) as f64;
         }

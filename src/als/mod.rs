@@ -43,12 +43,16 @@ pub const MAX_RANK: usize = 256;
 /// Fewer interests than this are not worth waking a thread for before training begins.
 const SMALL: usize = 50_000;
 
+/// Training that goes on from an earlier one ends when an iteration lowers the objective by less than this part of it. A loss that falls so
+/// slowly no longer tells anything about the ranking, new users' and new products' included.
+const SETTLED: f64 = 1e-3;
+
 /// What to train. All numbers must be finite, and none negative.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// How many numbers a vector has, 1 to 256.
     pub rank: usize,
-    /// How many times both sides are solved. 0 leaves the vectors as they begin.
+    /// How many times both sides are solved, at most when training goes on from an earlier one. 0 leaves the vectors as they begin.
     pub iterations: usize,
     /// λ: how strongly long vectors are held back, multiplied by a row's number of interests as MLlib does.
     pub lambda: f32,
@@ -93,7 +97,7 @@ pub struct Cancelled;
 /// Trains on all interests of `base` with the fastest kernel of this processor.
 ///
 /// With the product factors of an `earlier` training (of the same rank: others are ignored) training goes on from there, beginning with the
-/// users; products it does not know begin at random. `cancel` is looked at every few microseconds; `progress` is called after each iteration.
+/// users, and ends when it has settled; products it does not know begin at random. `cancel` is looked at every few microseconds; `progress` is called after each iteration.
 /// Beyond `base`, 8 bytes an interest and the vectors are needed at the peak.
 pub fn train(
     base: &Base,
@@ -126,8 +130,12 @@ pub fn train_with(
     let mut losses = Vec::with_capacity(settings.iterations);
     for number in 1..=settings.iterations {
         let loss = training.iterate()? / base.pairs().max(1) as f64;
+        let settled = losses.last().is_some_and(|before| before - loss < SETTLED * before);
         losses.push(loss);
         progress(Iteration { number, loss });
+        if settled && training.continued {
+            break;
+        }
     }
     let gram = unpadded(&workers.gram(&training.products), settings.rank);
     if workers.cancelled() {
@@ -145,6 +153,8 @@ struct Training<'a> {
     workers: Workers<'a>,
     users: Factors,
     products: Factors,
+    /// Whether the products come from an earlier training.
+    continued: bool,
 }
 
 impl<'a> Training<'a> {
@@ -166,8 +176,8 @@ impl<'a> Training<'a> {
             None => Factors::zeros(base.products(), settings.rank),
             Some(earlier) => init::continued(earlier, columns.starts, settings.seed),
         };
-        let mut training = Self { rows, columns, settings, workers, users, products };
-        if earlier.is_some() {
+        let mut training = Self { rows, columns, settings, workers, users, products, continued: earlier.is_some() };
+        if training.continued {
             training.solve_users()?;
         }
         Ok(training)

@@ -206,7 +206,7 @@ pub static SETTINGS: &[Setting] = &[
         "false",
         Kind::Flag,
         "Start training from the model before instead of from random numbers. \
-         Training ends sooner, but the result then depends on that model too.",
+         Training ends as soon as it has settled, but the result then depends on that model too.",
     ),
     row("als.threads", "0", Kind::Integer(0, 1024), "How many threads train. 0: one a core."),
     row(
