@@ -9,34 +9,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bigdatariver::als::{Kernel, Settings, train_with};
-use bigdatariver::interests::base::{Base, BaseBuilder};
-use bigdatariver::interests::{Counts, Interest, Weights};
-use bigdatariver::random::SplitMix64;
+use bigdatariver::interests::Weights;
+use bigdatariver::interests::base::Base;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rayon::ThreadPool;
 
-/// Interests of users who each have `per_user` draws; product k is drawn with a probability like 1 / (k + 1).
-fn zipf(users: u32, products: u32, per_user: u32) -> Base {
-    let mut builder = BaseBuilder::with_capacity(users as usize, (users * per_user) as usize);
-    let mut row = Vec::new();
-    for user in 0..users {
-        let mut random = SplitMix64::for_row(7, u64::from(user));
-        row.clear();
-        row.extend((0..per_user).map(|_| {
-            let rank = f64::from(products).powf(random.unit()) as u64 - 1;
-            // Numbers by popularity would help the cache more than real ones do.
-            (rank * 40_503 % u64::from(products)) as u32
-        }));
-        row.sort_unstable();
-        row.dedup();
-        for &product in &row {
-            let counts = Counts { clicks: 1 + random.below(4), purchases: u32::from(random.below(8) == 0) };
-            builder.push(Interest { product, counts });
-        }
-        builder.end_row();
-    }
-    builder.finish(products as usize)
-}
+#[path = "support/zipf.rs"]
+mod zipf;
+
+use zipf::zipf;
 
 fn settings(rank: usize, iterations: usize) -> Settings {
     let weights = Weights { click: 1.0, purchase: 5.0 };

@@ -13,6 +13,7 @@ pub mod window;
 
 // Interests become recommendations.
 pub mod als;
+pub mod also_bought;
 pub mod evaluation;
 pub mod model;
 pub mod ranking;

@@ -58,6 +58,22 @@ const TRAINED_AT: Row =
     row("bdr_model_trained_timestamp_seconds", "When the served model was trained, since 1970.", &[]);
 const AGE: Row = row("bdr_model_age_seconds", "Time since the served model was trained; 0 before the first.", &[]);
 
+const ALSO_BOUGHT: Row = row("bdr_also_bought_seconds", "Time to count pairs of products for one layer or model.", &[])
+    .buckets(MS_TO_1000_S);
+const TOUCHED: Row =
+    row("bdr_also_bought_touched_products", "Products whose lists were computed at the last window or batch.", &[]);
+const CUT_USERS: Row = row(
+    "bdr_also_bought_cut_users",
+    "Users of whom only the newest products are paired (also_bought.max_products_per_user).",
+    &[],
+);
+const LAYERS: Row = row("bdr_lambda_layers_total", "Layers of the lambda view that were put into service.", &["layer"]);
+const SKIPPED: Row = row(
+    "bdr_lambda_skipped_events_total",
+    "Events beyond 8388608 within one stream window, which were not paired there.",
+    &[],
+);
+
 const ANSWER_TIME: Row =
     row("bdr_recommendation_seconds", "Time to find a recommendation.", &["view"]).buckets(TEN_US_TO_100_MS);
 const ANSWERS: Row = row("bdr_recommendations_total", "Recommendations by where they came from.", &["view", "source"]);
@@ -79,9 +95,9 @@ const ONE_TO_A_MILLION: &[f64] =
 /// The values of `reason` that a fresh node shows; further ones appear when they are met.
 const REASONS: [&str; 6] = ["not_utf8", "not_json", "too_long", "missing_member", "wrong_member", "duplicate_member"];
 /// The values of `view` that a fresh node shows.
-const VIEWS: [&str; 1] = ["user"];
+const VIEWS: [&str; 3] = ["user", "product-kappa", "product-lambda"];
 /// The values of `source` of recommendations that a fresh node shows.
-const SOURCES: [&str; 3] = ["als", "popular", "none"];
+const SOURCES: [&str; 4] = ["als", "also-bought", "popular", "none"];
 
 /// Where events and requests come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +189,23 @@ impl<T> PerOutcome<T> {
     }
 }
 
+/// One handle for each layer of the lambda view.
+#[derive(Debug)]
+pub struct PerLayer<T> {
+    /// Short windows.
+    pub stream: T,
+    /// Everything, now and then.
+    pub batch: T,
+    /// Everything, at each short window.
+    pub sum: T,
+}
+
+impl<T> PerLayer<T> {
+    fn new(handle: impl Fn(&'static str) -> T) -> Self {
+        Self { stream: handle("stream"), batch: handle("batch"), sum: handle("sum") }
+    }
+}
+
 /// Every metric of a node. What a field counts is said in the table at the top of this file.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the table at the top of this file says what each one counts")]
@@ -197,6 +230,11 @@ pub struct Metrics {
     pub model_generation: IntGauge,
     pub model_trained_timestamp_seconds: Gauge,
     pub model_age_seconds: Gauge,
+    pub also_bought_seconds: Histogram,
+    pub also_bought_touched_products: IntGauge,
+    pub also_bought_cut_users: IntGauge,
+    pub lambda_layers: PerLayer<IntCounter>,
+    pub stream_events_skipped: IntCounter,
     recommendation_seconds: HistogramVec,
     recommendations: IntCounterVec,
     http_requests: IntCounterVec,
@@ -211,6 +249,7 @@ impl Metrics {
         let accepted = table.counters(EVENTS_ACCEPTED)?;
         let connections = table.gauges(CONNECTIONS)?;
         let windows = table.counters(WINDOWS)?;
+        let layers = table.counters(LAYERS)?;
         let depth = table.gauges(MAILBOX)?;
         let restarts = table.counters(RESTARTS)?;
         table.gauges(BUILD)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -235,6 +274,11 @@ impl Metrics {
             model_generation: table.gauge(GENERATION)?,
             model_trained_timestamp_seconds: table.number(TRAINED_AT)?,
             model_age_seconds: table.number(AGE)?,
+            also_bought_seconds: table.histogram(ALSO_BOUGHT)?,
+            also_bought_touched_products: table.gauge(TOUCHED)?,
+            also_bought_cut_users: table.gauge(CUT_USERS)?,
+            lambda_layers: PerLayer::new(|name| layers.with_label_values(&[name])),
+            stream_events_skipped: table.counter(SKIPPED)?,
             recommendation_seconds: table.histograms(ANSWER_TIME)?,
             recommendations: table.counters(ANSWERS)?,
             http_requests: table.counters(REQUESTS)?,
@@ -304,6 +348,10 @@ impl Table {
 
     fn gauge(&self, row: Row) -> prometheus::Result<IntGauge> {
         self.register(IntGauge::new(row.name, row.help)?)
+    }
+
+    fn counter(&self, row: Row) -> prometheus::Result<IntCounter> {
+        self.register(IntCounter::new(row.name, row.help)?)
     }
 
     fn number(&self, row: Row) -> prometheus::Result<Gauge> {

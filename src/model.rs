@@ -1,9 +1,10 @@
-//! The served model: product factors of one generation, and how a user's recommendations come from them.
+//! The served model: product factors and also-bought lists of one generation, and how recommendations come from them.
 //!
 //! A user has no place in the model. The user's vector is one row solve (the last half-step of ALS) from the live interests at the time of the
 //! question, so fresh clicks and new users count at once, and the model stays small enough to keep and to load in milliseconds.
 
 use crate::als::{self, Factors};
+use crate::also_bought::Table;
 use crate::ids::IdList;
 use crate::interests::Interest;
 use crate::interests::base::Base;
@@ -44,6 +45,7 @@ pub struct Model {
     factors: Factors,
     gram: Vec<f32>,
     popular: Vec<u32>,
+    also_bought: Table,
     index: Index,
 }
 
@@ -52,6 +54,8 @@ pub struct Model {
 pub enum Source {
     /// The factors of this model.
     Als,
+    /// Counted pairs of products.
+    AlsoBought,
     /// The products that most users have an interest in.
     Popular,
     /// Nothing: there is no recommendation.
@@ -63,6 +67,7 @@ impl Source {
     pub fn label(self) -> &'static str {
         match self {
             Self::Als => "als",
+            Self::AlsoBought => "also-bought",
             Self::Popular => "popular",
             Self::None => "none",
         }
@@ -82,10 +87,17 @@ pub struct Question {
 
 impl Model {
     /// A model from trained product factors and their Gram matrix (rank × rank), `products` naming the factors' rows in order, `popular` the
-    /// most popular ones first.
-    pub fn new(about: About, products: IdList, factors: Factors, gram: Vec<f32>, popular: Vec<u32>) -> Self {
+    /// most popular ones first, `also_bought` the kappa view over the same interests.
+    pub fn new(
+        about: About,
+        products: IdList,
+        factors: Factors,
+        gram: Vec<f32>,
+        popular: Vec<u32>,
+        also_bought: Table,
+    ) -> Self {
         let index = Index::new(&factors);
-        Self { about, products, factors, gram, popular, index }
+        Self { about, products, factors, gram, popular, also_bought, index }
     }
 
     /// The names of the products, in the order of the factors' rows.
@@ -106,6 +118,11 @@ impl Model {
     /// The most popular products, best first.
     pub fn popular(&self) -> &[u32] {
         &self.popular
+    }
+
+    /// For each product the others that most users had beside it.
+    pub fn also_bought(&self) -> &Table {
+        &self.also_bought
     }
 
     /// Why this product of the model is recommended to a user with these interests: each interest's share of the score, largest first; the shares

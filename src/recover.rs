@@ -3,8 +3,12 @@
 //! The log decides. A store that can't be used, or was deleted, is begun anew and filled from the log.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
-use crate::interests::counters::Counters;
+use crate::also_bought::lambda::{Lambda, Stream, StreamSettings};
+use crate::event::encoding;
+use crate::ids::IdList;
+use crate::interests::counters::{CountError, Counters};
 use crate::log::record::Head;
 use crate::log::recovery::{self, OpenError, Options};
 use crate::log::writer::Writer;
@@ -56,6 +60,10 @@ pub struct Recovered {
     pub changes: Changes,
     /// The end of the log.
     pub writer: Writer,
+    /// The stream window in progress.
+    pub stream: Stream,
+    /// The lambda view, with all stream windows that have ended.
+    pub lambda: Lambda,
 }
 
 /// Opens the store of a data directory; one that can't be opened is moved aside.
@@ -70,8 +78,13 @@ pub fn open_store(data_dir: &Path) -> Result<Store, RecoverError> {
     })
 }
 
-/// Loads the last checkpoint and reads the log behind it. `options.from_offset` is set here.
-pub fn recover(data_dir: &Path, store: &Store, options: Options) -> Result<Recovered, RecoverError> {
+/// Loads the last checkpoint and reads the log behind it, and behind the last stream window that is kept. `options.from_offset` is set here.
+pub fn recover(
+    data_dir: &Path,
+    store: &Store,
+    options: Options,
+    stream: StreamSettings,
+) -> Result<Recovered, RecoverError> {
     let loaded = store.load_counters().unwrap_or_else(|error| {
         tracing::warn!("the checkpoint cannot be used ({error}): counting again from the log");
         None
@@ -83,28 +96,76 @@ pub fn recover(data_dir: &Path, store: &Store, options: Options) -> Result<Recov
         products_before: state.counters.products().len() as u32,
         ..Changes::default()
     };
-    let mut replay = Replay { state, changes };
-    let options = Options { from_offset: saved_offset, ..options };
+    let lambda =
+        load_lambda(store, &state).unwrap_or_else(|| Lambda { stream_offset: saved_offset, ..Lambda::default() });
+    let from_offset = saved_offset.min(lambda.stream_offset);
+    let windows = Windows { stream: Stream::new(stream), lambda, most: stream.max_products_per_user };
+    let mut replay = Replay { state, changes, saved_offset, windows };
+    let options = Options { from_offset, ..options };
     let mut writer = recovery::open(&data_dir.join(LOG_DIR), options, |head, events| replay.apply(head, events))?;
-    let Replay { state, changes } = replay;
+    let Replay { state, changes, windows: Windows { stream, lambda, .. }, .. } = replay;
     if writer.offset() < saved_offset {
         let dir = data_dir.join(STORE_DIR).display().to_string();
         return Err(RecoverError::LogTooShort { log: writer.offset(), checkpoint: saved_offset, dir });
     }
     writer.set_marks(state.marks.clone());
-    Ok(Recovered { state, saved_offset, changes, writer })
+    Ok(Recovered { state, saved_offset, changes, writer, stream, lambda })
+}
+
+/// The kept lambda view, if it numbers its products as the checkpoint does.
+fn load_lambda(store: &Store, state: &State) -> Option<Lambda> {
+    let loaded = store.load_lambda().unwrap_or_else(|error| {
+        tracing::warn!("the lambda view cannot be used ({error}): its stream begins anew");
+        None
+    });
+    let (lambda, names) = loaded?;
+    let known: &IdList = state.counters.products().list();
+    // Without a checkpoint everything is counted again from the log, stream windows too.
+    (!known.is_empty() && names.iter().zip(known.iter()).all(|(ours, theirs)| ours == theirs)).then_some(lambda)
+}
+
+/// The stream windows as the log is read.
+struct Windows {
+    stream: Stream,
+    lambda: Lambda,
+    most: usize,
+}
+
+impl Windows {
+    /// What follows was committed at this time, behind `offset`.
+    fn advance(&mut self, committed_micros: i64, offset: u64, products: &IdList) {
+        if let Some(ended) = self.stream.advance(committed_micros)
+            && let Ok(lists) = ended.join(products, self.most, &AtomicBool::new(false))
+        {
+            self.lambda.replace_lists(&lists, offset);
+        }
+    }
 }
 
 struct Replay {
     state: State,
     changes: Changes,
+    saved_offset: u64,
+    windows: Windows,
 }
 
 impl Replay {
-    fn apply(&mut self, head: &Head, events: &[u8]) -> Result<(), crate::interests::counters::CountError> {
-        let Self { state, changes } = self;
+    fn apply(&mut self, head: &Head, events: &[u8]) -> Result<(), CountError> {
+        let Self { state, changes, windows, .. } = self;
+        let in_stream = head.first_offset >= windows.lambda.stream_offset;
+        if in_stream {
+            windows.advance(head.committed_micros, head.first_offset, state.counters.products().list());
+        }
+        let mut push = |user, product, is_purchase| {
+            if in_stream {
+                windows.stream.push(user, product, is_purchase);
+            }
+        };
+        if head.first_offset < self.saved_offset {
+            return each_known(&state.counters, events, push);
+        }
         state.counters.skip_to(head.first_offset);
-        state.counters.apply(events)?;
+        state.counters.apply_each(events, &mut push)?;
         for (producer, last) in &head.marks {
             state.marks.insert(producer.as_str().into(), *last);
         }
@@ -116,6 +177,19 @@ impl Replay {
         }
         Ok(())
     }
+}
+
+/// Tells `each` about events that are counted already.
+fn each_known(counters: &Counters, mut encoded: &[u8], mut each: impl FnMut(u32, u32, bool)) -> Result<(), CountError> {
+    while !encoded.is_empty() {
+        let (event, _) = encoding::read_counted(&mut encoded)?;
+        if let (Some(user), Some(product)) =
+            (counters.users().find(&event.user), counters.products().find(&event.product))
+        {
+            each(user, product, event.is_purchase);
+        }
+    }
+    Ok(())
 }
 
 fn merge(counters: &mut Counters, changes: &mut Changes) {

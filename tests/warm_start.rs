@@ -5,6 +5,7 @@
 use std::sync::atomic::AtomicBool;
 
 use bigdatariver::als::{Factors, Settings, Trained, train};
+use bigdatariver::also_bought::Table;
 use bigdatariver::evaluation::{Hidden, evaluate};
 use bigdatariver::ids::{Id, IdList};
 use bigdatariver::interests::base::{Base, BaseBuilder};
@@ -86,7 +87,7 @@ fn ndcg(base: &Base, trained: Trained, hidden: &[Hidden]) -> f64 {
         seconds: 0.0,
         settings: SETTINGS,
     };
-    let model = Model::new(about, ids, trained.products, trained.gram, Vec::new());
+    let model = Model::new(about, ids, trained.products, trained.gram, Vec::new(), Table::default());
     evaluate(&model, base, model.products(), hidden).als_unseen.ndcg[1]
 }
 

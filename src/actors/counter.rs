@@ -5,16 +5,19 @@
 //! in the log, so the log alone decides which events belong to it.
 
 mod merging;
+mod pairs;
 
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
-use super::messages::{Append, CloseWindow, Closed, NotCounted, Position, Ticket, Train, TrainAgain};
+use self::pairs::Due;
+use super::messages::{Append, CloseWindow, Closed, CountPairs, NotCounted, Position, Ticket, Train, TrainAgain};
 use super::port::{Envelope, Port};
 use super::shared::{Live, Served, Writable};
 use super::worker::Worker;
+use crate::also_bought::lambda::Stream;
 use crate::clock;
 use crate::config::Config;
 use crate::interests::counters::{CountError, Counters};
@@ -39,6 +42,8 @@ pub struct Surroundings {
     pub store: Store,
     /// Where the end of a window is told.
     pub train: Port<Train>,
+    /// Where pairs of products are counted.
+    pub count_pairs: Port<CountPairs>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Messages that can wait.
@@ -62,6 +67,9 @@ pub struct Counter {
     stage: Stage,
     /// Who waits for the window that is asked for while another is being closed or merged.
     next_window: Option<Vec<oneshot::Sender<Closed>>>,
+    /// The stream window in progress.
+    stream: Stream,
+    pairs_due: Due,
     /// What the next checkpoint must write.
     changes: Changes,
     /// Events in the last checkpoint.
@@ -92,6 +100,7 @@ struct Merging {
     window: Option<(ClosedWindow, Vec<oneshot::Sender<Closed>>)>,
     marks: Marks,
     offset: u64,
+    pairs: Due,
 }
 
 type Tagged = (Ticket, Listener);
@@ -104,7 +113,7 @@ struct Durable(Committed<Tagged>);
 impl Counter {
     /// A counter that goes on from what was recovered from store and log.
     pub fn new(around: Surroundings, recovered: Recovered, ended: oneshot::Sender<()>) -> std::io::Result<Self> {
-        let Recovered { state, saved_offset, changes, writer } = recovered;
+        let Recovered { state, saved_offset, changes, writer, stream, .. } = recovered;
         let State { counters, marks, window, window_offset } = state;
         let offset = counters.offset();
         let served_window = around.served.model().map_or(0, |model| model.about.window);
@@ -120,6 +129,8 @@ impl Counter {
             stale: offset > 0 && served_window < window.max(1),
             stage: Stage::Counting,
             next_window: None,
+            stream,
+            pairs_due: Due::default(),
             changes,
             saved_offset,
             checkpoint_due: false,
@@ -164,7 +175,8 @@ impl Counter {
     fn count(&mut self, entries: Vec<Entry<Tagged>>) -> Result<(), CountError> {
         let mut counters = self.counters.write();
         for entry in &entries {
-            counters.apply(&entry.events)?;
+            let stream = &mut self.stream;
+            counters.apply_each(&entry.events, |user, product, bought| stream.push(user, product, bought))?;
         }
         self.around.metrics.users.set(counters.users().len() as i64);
         self.around.metrics.products.set(counters.products().len() as i64);
@@ -215,9 +227,14 @@ impl Actor for Counter {
         }
         context.run_interval(self.around.config.window.every, |counter, _| counter.close_window(Vec::new()));
         context.run_interval(self.around.config.checkpoint.every, Self::checkpoint);
+        context.run_interval(self.around.config.lambda.stream_every, Self::tick);
+        context.run_interval(self.around.config.lambda.batch_every, |counter, context| {
+            counter.start_batch(Vec::new(), context);
+        });
         if self.stale {
             self.close_window(Vec::new());
         }
+        self.start_pairs(context);
     }
 }
 
@@ -254,6 +271,7 @@ impl Handler<Durable> for Counter {
         for ((ticket, _), reason) in committed.unplaced {
             let _ = ticket.done.send(Err(NotCounted::Unplaced(reason)));
         }
+        self.advance_stream(committed.committed_micros, context);
         if let Err(error) = self.count(committed.entries) {
             // What is durable can't be counted: going on would acknowledge what no answer ever shows.
             self.stop_node(format!("cannot count: {error}"));

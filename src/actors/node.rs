@@ -6,7 +6,7 @@ mod crew;
 mod keep_alive;
 mod start;
 
-pub use start::{log_options, training_pool, training_settings};
+pub use start::{log_options, pair_settings, stream_settings, training_pool, training_settings};
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::messages::{
-    Append, Checkpoint, CloseWindow, Flush, Introduce, Leave, ListWindows, Position, Publish, StopTraining, Submit,
-    Train, TrainAgain, Untrained,
+    Append, Checkpoint, CloseWindow, CountPairs, Flush, Introduce, Leave, ListWindows, Position, Publish, PublishLayer,
+    StartBatch, StopTraining, Submit, Train, TrainAgain, Untrained,
 };
 use super::port::Port;
 use crate::config::Config;
@@ -89,9 +89,12 @@ struct Ports {
     close_window: Port<CloseWindow>,
     train_again: Port<TrainAgain>,
     checkpoint: Port<Checkpoint>,
+    start_batch: Port<StartBatch>,
     train: Port<Train>,
+    count_pairs: Port<CountPairs>,
     stop_training: Port<StopTraining>,
     publish: Port<Publish>,
+    publish_layer: Port<PublishLayer>,
     untrained: Port<Untrained>,
     list_windows: Port<ListWindows>,
     flush: Port<Flush>,
@@ -109,9 +112,12 @@ impl Ports {
             close_window: Port::new(depth.counter.clone()),
             train_again: Port::new(depth.counter.clone()),
             checkpoint: Port::new(depth.counter.clone()),
+            start_batch: Port::new(depth.counter.clone()),
             train: Port::new(depth.trainer.clone()),
+            count_pairs: Port::new(depth.trainer.clone()),
             stop_training: Port::new(depth.trainer.clone()),
             publish: Port::new(depth.publisher.clone()),
+            publish_layer: Port::new(depth.publisher.clone()),
             untrained: Port::new(depth.publisher.clone()),
             list_windows: Port::new(depth.publisher.clone()),
             flush: Port::new(depth.publisher.clone()),

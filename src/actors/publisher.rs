@@ -1,7 +1,7 @@
 //! Publisher: puts a new model in front of the readers in one swap, keeps it in the store, and remembers the windows.
 //!
-//! Owns the numbers of the generations, the history of windows, and the thread that writes models to the store. Is told about models and about
-//! windows that got none; tells nobody but those who wait for a window.
+//! Owns the numbers of the generations, the history of windows, and the thread that writes models to the store. Is told about models, about
+//! windows that got none and about layers of the lambda view; tells nobody but those who wait for one of these.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,10 +9,12 @@ use std::sync::Arc;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
-use super::messages::{Closed, Flush, ListWindows, Publish, Untrained};
+use super::messages::{Closed, Flush, ListWindows, NewLayer, Publish, PublishLayer, Untrained};
 use super::port::Envelope;
-use super::shared::Served;
+use super::shared::{Live, Served};
 use super::worker::Worker;
+use crate::also_bought::lambda::Batch;
+use crate::clock;
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::store::Store;
@@ -25,6 +27,7 @@ const REMEMBERED_WINDOWS: usize = 100;
 #[derive(Debug)]
 pub struct Publisher {
     served: Arc<Served>,
+    live: Arc<Live>,
     store: Store,
     metrics: Arc<Metrics>,
     windows: VecDeque<WindowReport>,
@@ -45,6 +48,7 @@ impl Publisher {
     /// A publisher that remembers these windows, newest first.
     pub fn new(
         served: Arc<Served>,
+        live: Arc<Live>,
         store: Store,
         metrics: Arc<Metrics>,
         windows: Vec<WindowReport>,
@@ -54,6 +58,7 @@ impl Publisher {
         let (windows, flush_waiters) = (windows.into(), Vec::new());
         Ok(Self {
             served,
+            live,
             store,
             metrics,
             windows,
@@ -90,10 +95,14 @@ impl Publisher {
             return;
         }
         (self.writing, self.unsaved) = (true, false);
-        let (store, model) = (self.store.clone(), self.served.model());
+        let (store, live) = (self.store.clone(), Arc::clone(&self.live));
+        let (model, lambda) = (self.served.model(), self.served.lambda());
         let windows: Vec<WindowReport> = self.windows.iter().cloned().collect();
         let address = context.address();
-        let write = move || store.save_model(model.as_deref(), &windows);
+        let write = move || {
+            store.save_lambda(&lambda, &live.read(|counters| counters.products().list().clone()))?;
+            store.save_model(model.as_deref(), &windows)
+        };
         self.worker.run(write, move |written| {
             match written {
                 Ok(Ok(())) => {}
@@ -147,6 +156,44 @@ pub fn show(metrics: &Metrics, model: &Model) {
     metrics.model_generation.set(model.about.generation as i64);
     metrics.training_loss.set(model.about.loss);
     metrics.model_trained_timestamp_seconds.set(model.about.trained_at_micros as f64 / 1e6);
+}
+
+impl Handler<Envelope<PublishLayer>> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<PublishLayer>, context: &mut Self::Context) {
+        fail::fail_point!("publisher::layer");
+        let PublishLayer { layer, offset, waiters } = envelope.message;
+        let mut lambda = (*self.served.lambda()).clone();
+        lambda.number += 1;
+        let layers = &self.metrics.lambda_layers;
+        self.unsaved = true;
+        let is_batch = matches!(layer, NewLayer::Batch(_));
+        match layer {
+            NewLayer::Stream(lists) => {
+                lambda.replace_lists(&lists, offset);
+                layers.stream.inc();
+            }
+            NewLayer::Batch(table) => {
+                let computed_micros = clock::now_micros();
+                lambda.batch = Some(Batch { table: Arc::new(table), offset, computed_micros });
+                layers.batch.inc();
+            }
+            NewLayer::Sum(table) => {
+                (lambda.sum, lambda.stream_offset) = (Some(Arc::new(table)), offset);
+                layers.sum.inc();
+            }
+        }
+        self.served.swap_lambda(Arc::new(lambda));
+        if is_batch {
+            // Stream windows are kept together with the next model: until then the log has them.
+            self.save(context);
+        }
+        for waiter in waiters {
+            // Whoever asked may have gone.
+            let _ = waiter.send(offset);
+        }
+    }
 }
 
 impl Handler<Envelope<Untrained>> for Publisher {

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::also_bought::lambda::Lambda;
 use crate::interests::counters::Counters;
 use crate::model::Model;
 
@@ -43,23 +44,36 @@ impl Writable {
     }
 }
 
-/// The served model, swapped as a whole by the publisher.
+/// What is served, each swapped as a whole by the publisher.
 #[derive(Debug, Default)]
-pub struct Served(ArcSwapOption<Model>);
+pub struct Served {
+    model: ArcSwapOption<Model>,
+    lambda: ArcSwap<Lambda>,
+}
 
 impl Served {
     /// The model served now, if there is one. Keep the handle for a whole answer: then no answer mixes two generations.
     pub fn model(&self) -> Option<Arc<Model>> {
-        self.0.load_full()
+        self.model.load_full()
     }
 
     /// Serves no model any more.
     pub fn clear(&self) {
-        self.0.store(None);
+        self.model.store(None);
     }
 
     /// Swaps the model under its readers.
     pub fn swap(&self, model: Arc<Model>) {
-        self.0.store(Some(model));
+        self.model.store(Some(model));
+    }
+
+    /// The lambda view served now. Keep the handle for a whole answer.
+    pub fn lambda(&self) -> Arc<Lambda> {
+        self.lambda.load_full()
+    }
+
+    /// Swaps the lambda view under its readers.
+    pub fn swap_lambda(&self, lambda: Arc<Lambda>) {
+        self.lambda.store(lambda);
     }
 }

@@ -1,7 +1,11 @@
 //! Trainer: one training at a time, off the threads that answer; windows that end meanwhile are joined, for the newest knows all that they know.
 //!
-//! Owns the thread that trains and the cores' pool. Is told to train; tells Publisher about a model, or about a window that got none.
+//! Owns the threads that train and that count pairs of products, and the cores' pool. Is told to train and to count; tells Publisher about a model,
+//! about a window that got none, and about a layer of the lambda view.
 
+mod pairs;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -9,13 +13,14 @@ use std::time::Instant;
 use actix::{Actor, AsyncContext, Context, Handler, Message, WrapFuture};
 use tokio::sync::oneshot;
 
-use super::messages::{Closed, Publish, StopTraining, Train, TrainAgain, Untrained};
+use self::pairs::KappaJob;
+use super::messages::{Closed, CountPairs, Publish, PublishLayer, StopTraining, Train, TrainAgain, Untrained};
 use super::port::{Envelope, Port};
 use super::shared::{Live, Served};
 use super::worker::{Panicked, Worker};
 use crate::als;
+use crate::also_bought::kappa::Kappa;
 use crate::clock;
-use crate::interests::base::Base;
 use crate::metrics::Metrics;
 use crate::model::{About, Model, most_popular};
 use crate::window::{ClosedWindow, Outcome};
@@ -25,6 +30,8 @@ use crate::window::{ClosedWindow, Outcome};
 pub struct Surroundings {
     /// How to train.
     pub settings: als::Settings,
+    /// How to count pairs of products.
+    pub also_bought: crate::also_bought::Settings,
     /// Begin with the served model's factors.
     pub warm_start: bool,
     /// The cores to train on.
@@ -35,6 +42,8 @@ pub struct Surroundings {
     pub served: Arc<Served>,
     /// Where models go.
     pub publish: Port<Publish>,
+    /// Where layers of the lambda view go.
+    pub publish_layer: Port<PublishLayer>,
     /// Where windows without a model go.
     pub untrained: Port<Untrained>,
     /// Where it is told that a training failed.
@@ -49,10 +58,15 @@ pub struct Trainer {
     around: Surroundings,
     running: Option<Running>,
     waiting: Option<Train>,
+    /// The newest lists over all interests.
+    kappa: Option<Arc<Kappa>>,
+    counting: bool,
+    pairs_waiting: VecDeque<CountPairs>,
     stop_waiters: Vec<oneshot::Sender<()>>,
     stopping: bool,
     cancel: Cancel,
     worker: Worker,
+    pairs_worker: Worker,
     _ended: oneshot::Sender<()>,
 }
 
@@ -72,10 +86,13 @@ impl Drop for Cancel {
     }
 }
 
+/// What a training gives: the model, and the also-bought lists in it in the form that the next ones begin from.
+type Products = (Box<Model>, Arc<Kappa>);
+
 /// From the thread that trains.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-struct Trained(Result<Result<Box<Model>, als::Cancelled>, Panicked>);
+struct Trained(Result<Result<Products, als::Cancelled>, Panicked>);
 
 impl Trainer {
     /// A trainer with nothing to do.
@@ -84,24 +101,34 @@ impl Trainer {
             around,
             running: None,
             waiting: None,
+            kappa: None,
+            counting: false,
+            pairs_waiting: VecDeque::new(),
             stop_waiters: Vec::new(),
             stopping: false,
             cancel: Cancel::default(),
             worker: Worker::start("train")?,
+            pairs_worker: Worker::start("pairs")?,
             _ended: ended,
         })
     }
 
     fn begin(&mut self, train: Train, context: &mut Context<Self>) {
         let Train { window, base, waiters } = train;
+        let kappa = KappaJob {
+            base,
+            before: self.kappa.clone(),
+            settings: self.around.also_bought,
+            live: Arc::clone(&self.around.live),
+            cancel: Arc::clone(&self.cancel.0),
+        };
         let job = Job {
             settings: self.around.settings.clone(),
             previous: self.around.warm_start.then(|| self.around.served.model()).flatten(),
             pool: Arc::clone(&self.around.pool),
-            live: Arc::clone(&self.around.live),
-            cancel: Arc::clone(&self.cancel.0),
+            metrics: Arc::clone(&self.around.metrics),
             window: window.number,
-            base,
+            kappa,
         };
         self.running = Some(Running { window, waiters });
         let address = context.address();
@@ -118,6 +145,15 @@ impl Trainer {
         let untrained = Untrained { window: older.window, outcome: Outcome::Superseded, waiters: Vec::new() };
         let port = self.around.untrained.clone();
         context.spawn(async move { port.deliver(untrained).await }.into_actor(self));
+    }
+
+    /// Tells who waits for it that nothing runs any more.
+    fn tell_stopped(&mut self) {
+        if self.stopping && self.running.is_none() && !self.counting {
+            for waiter in self.stop_waiters.drain(..) {
+                let _ = waiter.send(());
+            }
+        }
     }
 
     fn fail(&self, running: Running, error: String, context: &mut Context<Self>) {
@@ -138,32 +174,37 @@ struct Job {
     settings: als::Settings,
     previous: Option<Arc<Model>>,
     pool: Arc<rayon::ThreadPool>,
-    live: Arc<Live>,
-    cancel: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
     window: u64,
-    base: Arc<Base>,
+    kappa: KappaJob,
 }
 
 impl Job {
-    fn run(self) -> Result<Box<Model>, als::Cancelled> {
+    fn run(self) -> Result<Products, als::Cancelled> {
         fail::fail_point!("trainer::train");
+        let timer = self.metrics.also_bought_seconds.start_timer();
+        let kappa = self.pool.install(|| self.kappa.run()).map_err(|_| als::Cancelled)?;
+        timer.observe_duration();
         let started = Instant::now();
+        let KappaJob { base, live, cancel, .. } = self.kappa;
         let previous = self.previous.as_ref().map(|model| model.factors());
-        let trained = als::train(&self.base, &self.settings, previous, &self.pool, &self.cancel, &mut |_| ())?;
-        let products = self.live.read(|counters| counters.products().list().prefix(self.base.products()));
-        let popular = most_popular(&self.base, &products);
+        let trained = als::train(&base, &self.settings, previous, &self.pool, &cancel, &mut |_| ())?;
+        let products = live.read(|counters| counters.products().list().prefix(base.products()));
+        let popular = most_popular(&base, &products);
         let about = About {
             generation: 0,
             window: self.window,
             trained_at_micros: clock::now_micros(),
-            users: self.base.users() as u64,
-            products: self.base.products() as u64,
-            interests: self.base.pairs() as u64,
+            users: base.users() as u64,
+            products: base.products() as u64,
+            interests: base.pairs() as u64,
             loss: trained.loss,
             seconds: started.elapsed().as_secs_f64(),
             settings: self.settings,
         };
-        Ok(Box::new(Model::new(about, products, trained.products, trained.gram, popular)))
+        let also_bought = kappa.table().clone();
+        let model = Model::new(about, products, trained.products, trained.gram, popular, also_bought);
+        Ok((Box::new(model), kappa))
     }
 }
 
@@ -198,7 +239,8 @@ impl Handler<Trained> for Trainer {
     fn handle(&mut self, Trained(trained): Trained, context: &mut Self::Context) {
         let Some(running) = self.running.take() else { return };
         match trained {
-            Ok(Ok(model)) => {
+            Ok(Ok((model, kappa))) => {
+                self.keep(kappa);
                 self.around.metrics.training_seconds.observe(model.about.seconds);
                 let port = self.around.publish.clone();
                 let publish = Publish { model, window: running.window, waiters: running.waiters };
@@ -207,13 +249,12 @@ impl Handler<Trained> for Trainer {
             Ok(Err(als::Cancelled)) => drop(running),
             Err(panicked) => self.fail(running, panicked.to_string(), context),
         }
-        if self.stopping {
-            for waiter in self.stop_waiters.drain(..) {
-                let _ = waiter.send(());
-            }
-        } else if let Some(next) = self.waiting.take() {
+        if !self.stopping
+            && let Some(next) = self.waiting.take()
+        {
             self.begin(next, context);
         }
+        self.tell_stopped();
     }
 }
 
@@ -223,10 +264,7 @@ impl Handler<Envelope<StopTraining>> for Trainer {
     fn handle(&mut self, envelope: Envelope<StopTraining>, _: &mut Self::Context) {
         self.stopping = true;
         self.cancel.0.store(true, Ordering::Relaxed);
-        if self.running.is_some() {
-            self.stop_waiters.push(envelope.message.reply);
-        } else {
-            let _ = envelope.message.reply.send(());
-        }
+        self.stop_waiters.push(envelope.message.reply);
+        self.tell_stopped();
     }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use self::data::Data;
 use crate::actors::node::{training_pool, training_settings};
 use crate::als::{self, Iteration, Trained};
+use crate::also_bought::Table;
 use crate::clock;
 use crate::config::Config;
 use crate::evaluation::{self, LENGTHS, Quality};
@@ -111,7 +112,7 @@ pub(super) fn judge(data: &Data, settings: &als::Settings, trained: Trained) -> 
     };
     let ids = data.products.prefix(data.base.products());
     let popular = most_popular(&data.base, &ids);
-    let model = Model::new(about, ids, trained.products, trained.gram, popular);
+    let model = Model::new(about, ids, trained.products, trained.gram, popular, Table::default());
     evaluation::evaluate(&model, &data.base, model.products(), &data.hidden)
 }
 

@@ -32,6 +32,10 @@ pub struct Config {
     pub window: Window,
     /// Training.
     pub als: Als,
+    /// Pairs of products.
+    pub also_bought: AlsoBought,
+    /// The lambda view.
+    pub lambda: Lambda,
     /// Answers.
     pub serve: Serve,
     /// Log lines.
@@ -183,6 +187,54 @@ pub struct Als {
     pub warm_start: bool,
     /// Threads that train; 0: one a core.
     pub threads: usize,
+}
+
+/// `[also_bought]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlsoBought {
+    /// What puts one product before another.
+    pub score: Score,
+    /// Whether only purchases are paired.
+    pub only_purchases: bool,
+    /// How many products of a user are paired.
+    pub max_products_per_user: usize,
+}
+
+/// What puts one also-bought product before another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Score {
+    /// The number of users in common.
+    Count,
+    /// The log-likelihood ratio.
+    Llr,
+    /// The number against both products' popularity.
+    Cosine,
+}
+
+/// `[lambda]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lambda {
+    /// How long a stream window is.
+    #[serde(deserialize_with = "duration")]
+    pub stream_every: Duration,
+    /// How often the batch view is computed.
+    #[serde(deserialize_with = "duration")]
+    pub batch_every: Duration,
+    /// How both become one answer.
+    pub merge: Merge,
+}
+
+/// How batch and stream become one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Merge {
+    /// The batch's products, then the stream's.
+    Talk,
+    /// Added up.
+    Sum,
 }
 
 /// `[serve]`

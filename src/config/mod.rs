@@ -16,7 +16,7 @@ pub mod table;
 
 use std::path::PathBuf;
 
-pub use checked::{Address, Config, Fallback, OnDamage, Schema, Verify};
+pub use checked::{Address, Config, Fallback, Merge, OnDamage, Schema, Score, Verify};
 pub use raw::Raw;
 pub use render::render;
 

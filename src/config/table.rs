@@ -210,6 +210,45 @@ pub static SETTINGS: &[Setting] = &[
     ),
     row("als.threads", "0", Kind::Integer(0, 1024), "How many threads train. 0: one a core."),
     row(
+        "also_bought.score",
+        r#""count""#,
+        Kind::Choice(&["count", "llr", "cosine"]),
+        "What puts one also-bought product before another. count: how many users had both, as in the talk. \
+         llr: how surprising that number is (log-likelihood ratio). cosine: that number against how popular both are.",
+    ),
+    row(
+        "also_bought.only_purchases",
+        "false",
+        Kind::Flag,
+        "Pair only products that a user bought. Otherwise a click counts too, as in the talk.",
+    ),
+    row(
+        "also_bought.max_products_per_user",
+        "1000",
+        Kind::Integer(2, 1_000_000),
+        "Of a user with more products only so many are paired, those that came into the shop last: \
+         the pairs of one user grow with the square. The metric bdr_also_bought_cut_users says how many users that are.",
+    ),
+    row(
+        "lambda.stream_every",
+        r#""10s""#,
+        Kind::Duration(MILLISECOND.saturating_mul(100), YEAR),
+        "How long a stream window of the lambda view is: the events of a user within it are paired, and the lists of their products are replaced.",
+    ),
+    row(
+        "lambda.batch_every",
+        r#""1h""#,
+        Kind::Duration(SECOND, YEAR),
+        "How often the batch view of the lambda view is computed over all events.",
+    ),
+    row(
+        "lambda.merge",
+        r#""talk""#,
+        Kind::Choice(&["talk", "sum"]),
+        "How batch and stream become one answer. talk: the batch's products, then the stream's, without repeats. \
+         sum: what the batch counted plus what came after it, computed at each stream window.",
+    ),
+    row(
         "serve.fallback",
         r#""none""#,
         Kind::Choice(&["none", "popular"]),

@@ -73,7 +73,12 @@ impl Counters {
     }
 
     /// Counts all events of `encoded`; tells how many there were.
-    pub fn apply(&mut self, mut encoded: &[u8]) -> Result<u64, CountError> {
+    pub fn apply(&mut self, encoded: &[u8]) -> Result<u64, CountError> {
+        self.apply_each(encoded, |_, _, _| ())
+    }
+
+    /// The same; `each` is told every event's user and product, by their dense numbers, and whether it is a purchase.
+    pub fn apply_each(&mut self, mut encoded: &[u8], mut each: impl FnMut(u32, u32, bool)) -> Result<u64, CountError> {
         let before = self.offset;
         while !encoded.is_empty() {
             let (event, _) = encoding::read_counted(&mut encoded)?;
@@ -83,6 +88,7 @@ impl Counters {
                 return Err(Full.into());
             }
             self.live.push(user, product, event.is_purchase);
+            each(user, product, event.is_purchase);
             self.offset += 1;
         }
         Ok(self.offset - before)

@@ -43,6 +43,8 @@ pub enum Command<T> {
         /// Where to.
         reply: oneshot::Sender<Result<u64, Unplaced>>,
     },
+    /// Tell the time, once everything asked before is durable: nothing is committed at an earlier time after that.
+    Tick,
 }
 
 /// Why entries were not made durable.
@@ -72,6 +74,8 @@ pub struct Committed<T> {
     pub window_refused: bool,
     /// The offset behind the entries.
     pub end_offset: u64,
+    /// When, in microseconds since 1970 UTC, as the log says.
+    pub committed_micros: i64,
     /// Bytes of the whole log.
     pub log_bytes: u64,
     /// How long writing and syncing took.
@@ -171,6 +175,7 @@ impl<T> Group<T> {
                 Command::Append(entry) => group.append(entry, writer),
                 Command::Position { producer, reply } => group.questions.push((producer, reply)),
                 Command::CloseWindow(number) => group.window = Some(number),
+                Command::Tick => {}
             }
             let open = group.window.is_none() && group.bytes < MAX_GROUP_BYTES;
             next = if open { commands.try_recv().ok() } else { None };
@@ -196,12 +201,13 @@ impl<T> Group<T> {
 
     fn commit(mut self, writer: &mut Writer) -> (Committed<T>, Vec<Question>) {
         let started = Instant::now();
+        let committed_micros = clock::now_micros();
         let mut broken = None;
         let mut window_refused = false;
         if !self.entries.is_empty() || self.window.is_some() {
             let events = self.entries.iter().map(|entry| entry.count).sum();
             let parts = self.entries.iter().map(|entry| entry.events.as_slice());
-            if let Err(error) = writer.commit(events, parts, &self.marks, self.window, clock::now_micros()) {
+            if let Err(error) = writer.commit(events, parts, &self.marks, self.window, committed_micros) {
                 tracing::error!("{error}: nothing of this commit is acknowledged");
                 let error = Arc::new(error);
                 broken = matches!(*error, WriteError::Unknown { .. }).then(|| Arc::clone(&error));
@@ -216,6 +222,7 @@ impl<T> Group<T> {
             window: self.window,
             window_refused,
             end_offset: writer.offset(),
+            committed_micros,
             log_bytes: writer.bytes(),
             took: started.elapsed(),
             broken,

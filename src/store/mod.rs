@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod envelope;
 pub mod models;
 pub mod pages;
+pub mod tables;
 
 use std::path::{Path, PathBuf};
 use std::{fs, io, panic};

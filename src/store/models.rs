@@ -1,19 +1,19 @@
 //! The served model and the history of windows: what a restart can show at once, before anything is counted or trained again.
 //!
 //! A model's payload: what is known about it (bincode behind its length), the number of products, their ids, the popular ones, then the factors
-//! as little-endian 32-bit floats, row after row, their Gram matrix before them.
+//! as little-endian 32-bit floats, row after row, their Gram matrix before them. The also-bought lists stand between the popular products and
+//! these.
 
 use bincode::Options;
 
 use super::envelope::{self, Kind};
-use super::{Store, StoreError, content, malformed, pages};
+use super::{Store, StoreError, content, malformed, tables};
 use crate::als::{Factors, MAX_RANK};
-use crate::ids::IdList;
 use crate::model::{About, MOST_POPULAR, Model};
 use crate::varint::{self, Malformed};
 use crate::window::WindowReport;
 
-const MODEL: Kind = Kind { number: 4, version: 1 };
+const MODEL: Kind = Kind { number: 4, version: 2 };
 const WINDOWS: Kind = Kind { number: 5, version: 1 };
 const MODEL_KEY: &[u8] = b"model";
 const WINDOWS_KEY: &[u8] = b"windows";
@@ -49,14 +49,12 @@ impl Store {
 fn write(model: &Model) -> Result<Vec<u8>, bincode::Error> {
     let mut out = Vec::new();
     varint::write_bytes(&mut out, &bincode::options().serialize(&model.about)?);
-    varint::write_unsigned(&mut out, model.products().len() as u64);
-    for id in model.products().iter() {
-        pages::write_id(&mut out, &id);
-    }
+    tables::write_products(&mut out, model.products());
     varint::write_unsigned(&mut out, model.popular().len() as u64);
     for &product in model.popular() {
         varint::write_unsigned(&mut out, u64::from(product));
     }
+    tables::write_table(&mut out, model.also_bought());
     out.reserve(model.factors().rows() * model.factors().rank() * 4);
     out.extend(model.gram().iter().flat_map(|value| value.to_le_bytes()));
     out.extend(model.factors().unpadded().flat_map(f32::to_le_bytes));
@@ -67,11 +65,7 @@ fn read(mut input: &[u8]) -> Result<Model, Malformed> {
     let input = &mut input;
     let about = varint::read_bytes(input)?;
     let about: About = bincode::options().with_limit(1 << 16).deserialize(about).map_err(|_| Malformed)?;
-    let count = varint::read_unsigned(input)?;
-    let mut products = IdList::default();
-    for _ in 0..count {
-        products.push(&pages::read_id(input)?).map_err(|_| Malformed)?;
-    }
+    let products = tables::read_products(input)?;
     let most_popular = varint::read_unsigned(input)?;
     if most_popular > MOST_POPULAR as u64 {
         return Err(Malformed);
@@ -79,8 +73,9 @@ fn read(mut input: &[u8]) -> Result<Model, Malformed> {
     let mut popular = Vec::new();
     for _ in 0..most_popular {
         let product = varint::read_unsigned(input)?;
-        popular.push(u32::try_from(product).ok().filter(|_| product < count).ok_or(Malformed)?);
+        popular.push(u32::try_from(product).ok().filter(|_| product < products.len() as u64).ok_or(Malformed)?);
     }
+    let also_bought = tables::read_table(input, products.len())?;
     let rank = about.settings.rank;
     let (floats, rest) = input.as_chunks::<4>();
     if !(1..=MAX_RANK).contains(&rank) || !rest.is_empty() || floats.len() != (rank + products.len()) * rank {
@@ -91,14 +86,15 @@ fn read(mut input: &[u8]) -> Result<Model, Malformed> {
         return Err(Malformed);
     }
     let (gram, factors) = values.split_at(rank * rank);
-    Ok(Model::new(about, products, Factors::from_unpadded(rank, factors), gram.to_vec(), popular))
+    Ok(Model::new(about, products, Factors::from_unpadded(rank, factors), gram.to_vec(), popular, also_bought))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::als;
-    use crate::ids::Id;
+    use crate::also_bought::{Also, Table};
+    use crate::ids::{Id, IdList};
     use crate::interests::Weights;
     use crate::window::{ClosedWindow, Outcome};
 
@@ -125,12 +121,15 @@ mod tests {
         let mut products = IdList::default();
         products.push(&Id::Number(5)).unwrap();
         products.push(&Id::Text("x".into())).unwrap();
+        let mut also_bought = Table::default();
+        also_bought.set(1, &[Also { product: 0, count: 3 }]);
         Model::new(
             about,
             products,
             Factors::from_unpadded(2, &[1.0, 2.0, 3.0, 4.0]),
             vec![10.0, 14.0, 14.0, 20.0],
             vec![1, 0],
+            also_bought,
         )
     }
 
@@ -148,6 +147,7 @@ mod tests {
         assert_eq!((&loaded.about, loaded.popular()), (&model.about, model.popular()));
         assert!(loaded.products().iter().eq(model.products().iter()));
         assert_eq!(loaded.factors().row(1), [3.0, 4.0]);
+        assert_eq!(loaded.also_bought(), model.also_bought());
     }
 
     #[test]

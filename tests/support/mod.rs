@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bigdatariver::actors::node::log_options;
+use bigdatariver::actors::node::{log_options, stream_settings};
 use bigdatariver::config::Config;
 use bigdatariver::recover;
 use crossbeam_channel::Receiver;
@@ -221,8 +221,8 @@ pub fn count<'a>(lines: impl IntoIterator<Item = &'a str>) -> Interests {
 
 /// What a data directory holds, read as a start reads it. No node may run on it.
 pub fn interests_in(data_dir: &Path) -> Interests {
-    let store = recover::open_store(data_dir).unwrap();
-    let recovered = recover::recover(data_dir, &store, log_options(&Config::default())).unwrap();
+    let (store, config) = (recover::open_store(data_dir).unwrap(), Config::default());
+    let recovered = recover::recover(data_dir, &store, log_options(&config), stream_settings(&config)).unwrap();
     let counters = &recovered.state.counters;
     let mut interests = Interests::new();
     for (user, name) in counters.users().list().iter().enumerate() {

@@ -36,7 +36,8 @@ impl Counter {
         context: &mut Context<Self>,
     ) {
         let Some(job) = self.counters.write().freeze() else { return };
-        self.stage = Stage::Merging(Merging { window, marks: self.marks.clone(), offset: job.offset });
+        let pairs = std::mem::take(&mut self.pairs_due);
+        self.stage = Stage::Merging(Merging { window, marks: self.marks.clone(), offset: job.offset, pairs });
         let address = context.address();
         let run = move || {
             let mut pages: Vec<u32> = job.touched_users().map(|user| user / pages::USERS).collect();
@@ -53,7 +54,7 @@ impl Counter {
     fn go_on(&mut self, context: &mut Context<Self>) {
         if let Some(waiters) = self.next_window.take() {
             self.close_window(waiters);
-        } else if self.checkpoint_due || self.merge_is_due() {
+        } else if self.checkpoint_due || self.pairs_due.any() || self.merge_is_due() {
             self.merge(None, context);
         }
     }
@@ -127,6 +128,7 @@ impl Handler<Merged> for Counter {
         if self.checkpoint_due {
             self.save(Arc::clone(&base), merging.marks, merging.offset, context);
         }
+        self.count_due(merging.pairs, &base, merging.offset, context);
         if let Some((window, waiters)) = merging.window {
             let port = self.around.train.clone();
             context.spawn(async move { port.deliver(Train { window, base, waiters }).await }.into_actor(self));

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::keep_alive::Keeper;
-use super::start::{log_options, training_settings};
+use super::start::{log_options, pair_settings, stream_settings, training_settings};
 use super::{NodeError, Ports};
 use crate::actors::counter::Counter;
 use crate::actors::ingest::Ingest;
@@ -114,6 +114,7 @@ impl Crew {
             served: Arc::clone(&self.served),
             store: self.store.clone(),
             train: self.ports.train.clone(),
+            count_pairs: self.ports.count_pairs.clone(),
             metrics: Arc::clone(&self.metrics),
             mailbox: self.mailbox,
             fatal: self.fatal.clone(),
@@ -124,26 +125,34 @@ impl Crew {
         self.ports.position.connect(address.clone().recipient());
         self.ports.close_window.connect(address.clone().recipient());
         self.ports.train_again.connect(address.clone().recipient());
+        self.ports.start_batch.connect(address.clone().recipient());
         self.ports.checkpoint.connect(address.recipient());
         Ok(())
     }
 
     async fn counter_again(&self, arbiter: &ArbiterHandle, ended: oneshot::Sender<()>) -> Result<(), String> {
         let (config, store) = (Arc::clone(&self.config), self.store.clone());
-        let recovering =
-            tokio::task::spawn_blocking(move || recover::recover(&config.data.dir, &store, log_options(&config)));
+        let recovering = tokio::task::spawn_blocking(move || {
+            recover::recover(&config.data.dir, &store, log_options(&config), stream_settings(&config))
+        });
         let recovered = recovering.await.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())?;
+        // A stream window may have died with the actor; the batch is the publisher's.
+        let mut lambda = (*self.served.lambda()).clone();
+        (lambda.stream, lambda.stream_offset) = (recovered.lambda.stream.clone(), recovered.lambda.stream_offset);
+        self.served.swap_lambda(Arc::new(lambda));
         self.counter(arbiter, recovered, ended).map_err(|error| error.to_string())
     }
 
     fn trainer(&self, arbiter: &ArbiterHandle, ended: oneshot::Sender<()>) -> Result<(), NodeError> {
         let around = trainer::Surroundings {
             settings: training_settings(&self.config),
+            also_bought: pair_settings(&self.config),
             warm_start: self.config.als.warm_start,
             pool: Arc::clone(&self.pool),
             live: Arc::clone(&self.live),
             served: Arc::clone(&self.served),
             publish: self.ports.publish.clone(),
+            publish_layer: self.ports.publish_layer.clone(),
             untrained: self.ports.untrained.clone(),
             train_again: self.ports.train_again.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -151,6 +160,7 @@ impl Crew {
         let actor = Trainer::new(around, ended)?;
         let address = Trainer::start_in_arbiter(arbiter, move |_| actor);
         self.ports.train.connect(address.clone().recipient());
+        self.ports.count_pairs.connect(address.clone().recipient());
         self.ports.stop_training.connect(address.recipient());
         Ok(())
     }
@@ -168,10 +178,11 @@ impl Crew {
         windows: Vec<WindowReport>,
         ended: oneshot::Sender<()>,
     ) -> Result<(), NodeError> {
-        let (served, metrics) = (Arc::clone(&self.served), Arc::clone(&self.metrics));
-        let actor = Publisher::new(served, self.store.clone(), metrics, windows, ended)?;
+        let (served, live, metrics) = (Arc::clone(&self.served), Arc::clone(&self.live), Arc::clone(&self.metrics));
+        let actor = Publisher::new(served, live, self.store.clone(), metrics, windows, ended)?;
         let address = Publisher::start_in_arbiter(arbiter, move |_| actor);
         self.ports.publish.connect(address.clone().recipient());
+        self.ports.publish_layer.connect(address.clone().recipient());
         self.ports.untrained.connect(address.clone().recipient());
         self.ports.list_windows.connect(address.clone().recipient());
         self.ports.flush.connect(address.recipient());

@@ -16,7 +16,8 @@ use crate::actors::budget::Budget;
 use crate::actors::publisher;
 use crate::actors::shared::{Live, Served};
 use crate::als;
-use crate::config::{Address, Config, OnDamage, Verify};
+use crate::also_bought::{self, lambda::StreamSettings};
+use crate::config::{Address, Config, OnDamage, Score, Verify};
 use crate::interests::Weights;
 use crate::log::recovery;
 use crate::metrics::Metrics;
@@ -42,6 +43,26 @@ pub fn training_settings(config: &Config) -> als::Settings {
         weights: Weights { click: settings.click_weight as f32, purchase: settings.purchase_weight as f32 },
         seed: settings.seed,
     }
+}
+
+/// How to count pairs of products, from the settings.
+pub fn pair_settings(config: &Config) -> also_bought::Settings {
+    let settings = &config.also_bought;
+    also_bought::Settings {
+        score: match settings.score {
+            Score::Count => also_bought::Score::Count,
+            Score::Llr => also_bought::Score::Llr,
+            Score::Cosine => also_bought::Score::Cosine,
+        },
+        only_purchases: settings.only_purchases,
+        max_products_per_user: settings.max_products_per_user,
+    }
+}
+
+/// How events are joined in stream windows, from the settings.
+pub fn stream_settings(config: &Config) -> StreamSettings {
+    let also_bought::Settings { only_purchases, max_products_per_user, .. } = pair_settings(config);
+    StreamSettings { every: config.lambda.stream_every, only_purchases, max_products_per_user }
 }
 
 /// How to open the log, from the settings.
@@ -110,7 +131,8 @@ fn load(config: &Config, served: &Served, metrics: &Metrics) -> Result<Loaded, N
         publisher::show(metrics, &model);
         served.swap(Arc::new(model));
     }
-    let recovered = recover::recover(&config.data.dir, &store, log_options(config))?;
+    let recovered = recover::recover(&config.data.dir, &store, log_options(config), stream_settings(config))?;
+    served.swap_lambda(Arc::new(recovered.lambda.clone()));
     Ok(Loaded { store, recovered, windows })
 }
 
@@ -144,6 +166,7 @@ fn answer(
         live: Arc::new(Live::default()),
         served: Arc::new(Served::default()),
         close_window: ports.close_window.clone(),
+        start_batch: ports.start_batch.clone(),
         list_windows: ports.list_windows.clone(),
         ready,
     };

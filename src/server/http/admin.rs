@@ -1,5 +1,7 @@
 //! The node about itself: is it well, what does it serve, which windows were there.
 
+use std::time::Instant;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -7,7 +9,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{Problem, Query, Site};
-use crate::actors::messages::{CloseWindow, Closed, ListWindows};
+use crate::actors::messages::{CloseWindow, Closed, ListWindows, StartBatch};
 use crate::clock;
 use crate::window::{Outcome, WindowReport};
 
@@ -161,6 +163,28 @@ pub(crate) async fn close_window(request: HttpRequest, site: web::Data<Site>) ->
             Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("window {window} has no model: {error}")))
         }
     }
+}
+
+/// Compute the batch view of the lambda view now.
+#[utoipa::path(
+    post, path = "/batch", tag = "node",
+    params(("wait" = Option<bool>, Query, description = "answer when the new batch is served (false)")),
+    responses(
+        (status = 200, description = "with wait=true", example = json!({"events": 1200, "seconds": 0.02})),
+        (status = 202, description = "without: it will be computed")
+    )
+)]
+pub(crate) async fn batch(request: HttpRequest, site: web::Data<Site>) -> Result<HttpResponse, Problem> {
+    site.check_ready()?;
+    if !Query::of(&request)?.flag("wait", false)? {
+        site.start_batch.deliver(StartBatch { reply: None }).await;
+        return Ok(HttpResponse::Accepted().json(json!({"computing": true})));
+    }
+    let started = Instant::now();
+    let (reply, answer) = oneshot::channel();
+    site.start_batch.deliver(StartBatch { reply: Some(reply) }).await;
+    let events = answer.await.map_err(|_| interrupted())?;
+    Ok(HttpResponse::Ok().json(json!({"events": events, "seconds": started.elapsed().as_secs_f64()})))
 }
 
 fn interrupted() -> Problem {

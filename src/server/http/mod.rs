@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod events;
 pub mod openapi;
+mod products;
 pub mod recommend;
 
 use std::fmt;
@@ -17,7 +18,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::actors::messages::{CloseWindow, ListWindows};
+use crate::actors::messages::{CloseWindow, ListWindows, StartBatch};
 use crate::actors::port::Port;
 use crate::actors::shared::{Live, Served};
 use crate::server::tcp::Entrance;
@@ -33,6 +34,8 @@ pub struct Site {
     pub served: Arc<Served>,
     /// Closes windows.
     pub close_window: Port<CloseWindow>,
+    /// Computes the batch view.
+    pub start_batch: Port<StartBatch>,
     /// Knows the windows.
     pub list_windows: Port<ListWindows>,
     /// Whether what was on the disk is loaded.
@@ -131,6 +134,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route(web::post().to(admin::close_window))
                 .default_service(only()),
         )
+        .service(web::resource("/batch").route(web::post().to(admin::batch)).default_service(only()))
         .service(web::resource("/openapi.json").route(web::get().to(openapi::document)).default_service(only()));
 }
 

@@ -18,6 +18,7 @@ use super::{admin, events, recommend};
         admin::model,
         admin::list_windows,
         admin::close_window,
+        admin::batch,
         document
     )
 )]

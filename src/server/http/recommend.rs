@@ -5,6 +5,7 @@ use std::time::Instant;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
+use super::products::{self, View};
 use super::{Problem, Query, Site};
 use crate::config::Fallback;
 use crate::ids::Id;
@@ -13,6 +14,7 @@ use crate::model::{MOST_POPULAR, Model, Question, Source};
 
 /// The wording of the talk's own API.
 const WHICH: &str = "Parameter *product-lambda*, *product-kappa* or *user* must be provided in the query string";
+const ONLY_ONE: &str = "only one of the parameters product-lambda, product-kappa and user can be answered at a time";
 const DEFAULT_LIMIT: usize = 5;
 
 #[derive(Serialize)]
@@ -46,14 +48,16 @@ fn explain<'a>(model: &'a Model, interests: &[Interest], products: &[u32]) -> Ve
     products.iter().map(|&product| Explanation { product: name(product), because: because(product) }).collect()
 }
 
-/// Recommendations for a user.
+/// Recommendations for a user, or what was bought beside a product. Exactly one of `user`, `product-kappa` and `product-lambda` is given.
 #[utoipa::path(
     get, path = "/bdr", tag = "recommendations",
     params(
-        ("user" = String, Query, description = "the user's id"),
+        ("user" = Option<String>, Query, description = "a user's id: recommended by the model, from what the user did until now"),
+        ("product-kappa" = Option<String>, Query, description = "a product's id: other products by how many users had both, as of the last window"),
+        ("product-lambda" = Option<String>, Query, description = "a product's id: the same as of the last batch, then what was paired in the newest stream windows"),
         ("limit" = Option<usize>, Query, description = "how many products at most, 1 to 100 (5)"),
         ("exclude_seen" = Option<bool>, Query, description = "leave out what the user has an interest in already (false)"),
-        ("explain" = Option<bool>, Query, description = "with each product, the share of its score that each of the user's products gave (false)")
+        ("explain" = Option<bool>, Query, description = "with each product, the share of its score that each of the user's products gave; of a product's list, how often both came together (false)")
     ),
     responses(
         (status = 200, description = "best first; the headers X-Generation and X-Source tell where they come from",
@@ -63,12 +67,21 @@ fn explain<'a>(model: &'a Model, interests: &[Interest], products: &[u32]) -> Ve
 )]
 pub(crate) async fn recommend(request: HttpRequest, site: web::Data<Site>) -> Result<HttpResponse, Problem> {
     site.check_ready()?;
-    let started = Instant::now();
     let query = Query::of(&request)?;
-    let user = query.get("user").ok_or_else(|| Problem::bad_request(WHICH))?;
+    match (query.get("user"), query.get("product-kappa"), query.get("product-lambda")) {
+        (Some(user), None, None) => for_user(user, &query, &site),
+        (None, Some(product), None) => products::answer(View::Kappa, product, &query, &site),
+        (None, None, Some(product)) => products::answer(View::Lambda, product, &query, &site),
+        (None, None, None) => Err(Problem::bad_request(WHICH)),
+        _ => Err(Problem::bad_request(ONLY_ONE)),
+    }
+}
+
+fn for_user(user: &str, query: &Query, site: &web::Data<Site>) -> Result<HttpResponse, Problem> {
+    let started = Instant::now();
     let user = id("user", user)?;
     let question = Question {
-        limit: limit(&query)?,
+        limit: limit(query)?,
         exclude_seen: query.flag("exclude_seen", false)?,
         popular_fallback: site.entrance.config.serve.fallback == Fallback::Popular,
     };
@@ -139,11 +152,11 @@ pub(crate) async fn user(path: web::Path<String>, site: web::Data<Site>) -> Resu
     }
 }
 
-fn id<'a>(name: &str, text: &'a str) -> Result<Id<'a>, Problem> {
+pub(super) fn id<'a>(name: &str, text: &'a str) -> Result<Id<'a>, Problem> {
     Id::from_text(text).ok_or_else(|| Problem::bad_request(format!("parameter {name} must be an id of 1 to 128 bytes")))
 }
 
-fn limit(query: &Query) -> Result<usize, Problem> {
+pub(super) fn limit(query: &Query) -> Result<usize, Problem> {
     let Some(text) = query.get("limit") else { return Ok(DEFAULT_LIMIT) };
     let limit = text.parse().ok().filter(|limit| (1..=MOST_POPULAR).contains(limit));
     limit.ok_or_else(|| Problem::bad_request(format!("parameter limit must be a number from 1 to 100, got {text:?}")))
