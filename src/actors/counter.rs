@@ -6,6 +6,7 @@
 
 mod merging;
 mod pairs;
+mod windows;
 
 use std::sync::Arc;
 
@@ -13,14 +14,13 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
 use self::pairs::Due;
-use super::messages::{Append, CloseWindow, Closed, CountPairs, NotCounted, Position, Ticket, Train, TrainAgain};
+use super::messages::{Append, Closed, CountPairs, NotCounted, Position, Ticket, Train};
 use super::port::{Envelope, Port};
 use super::shared::{Live, Served, Writable};
 use super::worker::Worker;
 use crate::also_bought::lambda::Stream;
-use crate::clock;
 use crate::config::Config;
-use crate::interests::counters::{CountError, Counters};
+use crate::interests::counters::CountError;
 use crate::log::committer::{Command, Committed, Committer, Entry};
 use crate::log::writer::{Marks, Writer};
 use crate::metrics::{Listener, Metrics};
@@ -151,26 +151,6 @@ impl Counter {
         }
     }
 
-    /// Ends the window behind all that was appended so far, or says that there is nothing to end.
-    fn close_window(&mut self, waiters: Vec<oneshot::Sender<Closed>>) {
-        if !matches!(self.stage, Stage::Counting) {
-            self.next_window.get_or_insert_default().extend(waiters);
-            return;
-        }
-        let offset = self.counters.read(Counters::offset);
-        if offset == self.window_offset && !self.stale {
-            self.around.metrics.windows.empty.inc();
-            tracing::debug!("no new events since window {}: nothing is trained", self.window);
-            let generation = self.around.served.model().map_or(0, |model| model.about.generation);
-            for waiter in waiters {
-                let _ = waiter.send(Closed::Empty { window: self.window, generation });
-            }
-            return;
-        }
-        self.stage = Stage::Closing(waiters);
-        self.ask_log(Command::CloseWindow(self.window + 1));
-    }
-
     /// Counts what became durable, then acknowledges it.
     fn count(&mut self, entries: Vec<Entry<Tagged>>) -> Result<(), CountError> {
         let mut counters = self.counters.write();
@@ -191,15 +171,6 @@ impl Counter {
             let _ = ticket.done.send(Ok(()));
         }
         Ok(())
-    }
-
-    /// The window's end has come out of the log.
-    fn end_window(&mut self, number: u64, end_offset: u64, context: &mut Context<Self>) {
-        let Stage::Closing(waiters) = std::mem::replace(&mut self.stage, Stage::Counting) else { return };
-        let events = end_offset - self.window_offset;
-        let window = ClosedWindow { number, closed_at_micros: clock::now_micros(), events, offset: end_offset };
-        (self.window, self.window_offset, self.stale) = (number, end_offset, false);
-        self.merge(Some((window, waiters)), context);
     }
 
     fn stop_node(&self, reason: String) {
@@ -293,25 +264,6 @@ impl Handler<Durable> for Counter {
             self.end_window(number, committed.end_offset, context);
         } else if matches!(self.stage, Stage::Counting) && self.merge_is_due() {
             self.merge(None, context);
-        }
-    }
-}
-
-impl Handler<Envelope<CloseWindow>> for Counter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<CloseWindow>, _: &mut Self::Context) {
-        self.close_window(envelope.message.reply.into_iter().collect());
-    }
-}
-
-impl Handler<Envelope<TrainAgain>> for Counter {
-    type Result = ();
-
-    fn handle(&mut self, envelope: Envelope<TrainAgain>, _: &mut Self::Context) {
-        self.stale = self.window_offset > 0;
-        if envelope.message.at_once {
-            self.close_window(Vec::new());
         }
     }
 }
