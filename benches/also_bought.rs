@@ -25,11 +25,13 @@ fn also_bought(criterion: &mut Criterion) {
     };
     let base = zipf::zipf(users, products, 27);
     let mut ids = IdTable::default();
-    (0..products).for_each(|product| drop(ids.intern(&Id::Number(i64::from(product) * 7 % 1_000_003))));
+    for product in 0..products {
+        let _ = ids.intern(&Id::Number(i64::from(product) * 7 % 1_000_003));
+    }
     // The rare products of a hundredth of the users.
     let mut delta = Delta::default();
     (0..users).step_by(100).for_each(|user| delta.push(user, products - 1 - user / 100 % (products / 2), false));
-    let after = delta::merge(&base, &delta, users as usize, products as usize);
+    let after = delta::merge(&base, &delta, &[], users as usize, products as usize);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("two threads");
     let compute = |base: &Base, before: Option<&Kappa>| {
         pool.install(|| Kappa::compute(base, ids.list(), Settings::default(), before, &AtomicBool::new(false)))

@@ -16,7 +16,7 @@ use crate::varint::{self, Malformed};
 pub const MAX_TEXT_BYTES: usize = 128;
 
 /// An id as the outside writes it. Integers sort before strings.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Id<'a> {
     /// An id whose text is a canonical 64-bit integer.
     Number(i64),
@@ -103,8 +103,14 @@ impl Serialize for Id<'_> {
 #[derive(Debug, Clone, Copy)]
 enum Slot {
     Number(i64),
-    Text { start: u32, length: u8 },
+    /// A length of 0: the id was forgotten.
+    Text {
+        start: u32,
+        length: u8,
+    },
 }
+
+const FORGOTTEN: Slot = Slot::Text { start: 0, length: 0 };
 
 /// Ids by dense number, without a way back: what a served model carries to name its products.
 #[derive(Debug, Clone, Default)]
@@ -124,7 +130,7 @@ impl IdList {
         self.slots.is_empty()
     }
 
-    /// The id with this dense number, which must be below [`IdList::len`].
+    /// The id with this dense number, which must be below [`IdList::len`]; the empty text, which is no id, where it was forgotten.
     #[inline]
     pub fn get(&self, dense: u32) -> Id<'_> {
         match self.slots[dense as usize] {
@@ -135,12 +141,17 @@ impl IdList {
         }
     }
 
+    /// Whether the id with this dense number was forgotten.
+    pub fn is_forgotten(&self, dense: u32) -> bool {
+        matches!(self.slots[dense as usize], Slot::Text { length: 0, .. })
+    }
+
     /// The first `count` ids, or all where there are fewer.
     #[must_use]
     pub fn prefix(&self, count: usize) -> Self {
         let slots = self.slots[..count.min(self.slots.len())].to_vec();
         let text_end = slots.iter().rev().find_map(|slot| match slot {
-            Slot::Number(_) => None,
+            Slot::Number(_) | Slot::Text { length: 0, .. } => None,
             Slot::Text { start, length } => Some(*start as usize + *length as usize),
         });
         Self { slots, text: self.text[..text_end.unwrap_or(0)].to_owned() }
@@ -203,6 +214,29 @@ impl IdTable {
     pub fn find(&self, id: &Id<'_>) -> Option<u32> {
         let list = &self.list;
         self.numbers.find(hash(&self.hasher, id), |&dense| list.get(dense) == *id).copied()
+    }
+
+    /// How many numbers belong to nobody any more.
+    pub fn forgotten(&self) -> usize {
+        self.list.len() - self.numbers.len()
+    }
+
+    /// Takes an id out; its number is never given to another one. Tells the number, if the id was known. The bytes of its text are overwritten.
+    pub fn forget(&mut self, id: &Id<'_>) -> Option<u32> {
+        let Self { list, hasher, numbers } = self;
+        let entry = numbers.find_entry(hash(hasher, id), |&dense| list.get(dense) == *id).ok()?;
+        let (dense, _) = entry.remove();
+        let slot = std::mem::replace(&mut list.slots[dense as usize], FORGOTTEN);
+        if let Slot::Text { start, length } = slot {
+            let range = start as usize..start as usize + length as usize;
+            list.text.replace_range(range, &" ".repeat(length as usize));
+        }
+        Some(dense)
+    }
+
+    /// Appends the number of an id that was forgotten.
+    pub fn push_forgotten(&mut self) {
+        self.list.slots.push(FORGOTTEN);
     }
 
     /// The dense number of `id`, a new one if it was never seen.
@@ -279,6 +313,22 @@ mod tests {
             prop_assert!(table.list().iter().eq(naive.iter().cloned()));
             prop_assert!(naive.iter().enumerate().all(|(dense, id)| table.find(id) == Some(dense as u32)));
             prop_assert_eq!(table.find(&Id::Text("never seen".into())), None);
+        }
+
+        #[test]
+        fn what_is_forgotten_is_gone_and_comes_back_as_somebody_else(ids in prop::collection::vec(any_id(), 1..50), which: prop::sample::Index) {
+            let mut table = IdTable::default();
+            ids.iter().for_each(|id| { table.intern(id).unwrap(); });
+            let gone = &ids[which.index(ids.len())];
+            let before = table.len() as u32;
+            let dense = table.forget(gone).unwrap();
+            prop_assert_eq!((table.find(gone), table.forget(gone), table.forgotten()), (None, None, 1));
+            prop_assert!(table.list().is_forgotten(dense));
+            for id in ids.iter().filter(|id| *id != gone) {
+                prop_assert_eq!(table.find(id).map(|dense| table.list().get(dense)), Some(id.clone()));
+            }
+            prop_assert_eq!(table.intern(gone), Ok(before));
+            prop_assert!(!table.list().is_forgotten(before));
         }
 
         #[test]

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use crate::also_bought::lambda::{Lambda, Stream, StreamSettings};
-use crate::event::encoding;
+use crate::event::encoding::{self, Item};
 use crate::ids::IdList;
-use crate::interests::counters::{CountError, Counters};
+use crate::interests::counters::{Applied, CountError, Counters};
 use crate::log::record::Head;
 use crate::log::recovery::{self, OpenError, Options};
 use crate::log::writer::Writer;
@@ -64,6 +64,8 @@ pub struct Recovered {
     pub stream: Stream,
     /// The lambda view, with all stream windows that have ended.
     pub lambda: Lambda,
+    /// A user was forgotten after the last window, so that its model still knows the user.
+    pub forgotten: bool,
 }
 
 /// Opens the store of a data directory; one that can't be opened is moved aside.
@@ -100,16 +102,16 @@ pub fn recover(
         load_lambda(store, &state).unwrap_or_else(|| Lambda { stream_offset: saved_offset, ..Lambda::default() });
     let from_offset = saved_offset.min(lambda.stream_offset);
     let windows = Windows { stream: Stream::new(stream), lambda, most: stream.max_products_per_user };
-    let mut replay = Replay { state, changes, saved_offset, windows };
+    let mut replay = Replay { state, changes, saved_offset, windows, forgotten: false };
     let options = Options { from_offset, ..options };
     let mut writer = recovery::open(&data_dir.join(LOG_DIR), options, |head, events| replay.apply(head, events))?;
-    let Replay { state, changes, windows: Windows { stream, lambda, .. }, .. } = replay;
+    let Replay { state, changes, windows: Windows { stream, lambda, .. }, forgotten, .. } = replay;
     if writer.offset() < saved_offset {
         let dir = data_dir.join(STORE_DIR).display().to_string();
         return Err(RecoverError::LogTooShort { log: writer.offset(), checkpoint: saved_offset, dir });
     }
     writer.set_marks(state.marks.clone());
-    Ok(Recovered { state, saved_offset, changes, writer, stream, lambda })
+    Ok(Recovered { state, saved_offset, changes, writer, stream, lambda, forgotten })
 }
 
 /// The kept lambda view, if it numbers its products as the checkpoint does.
@@ -132,6 +134,16 @@ struct Windows {
 }
 
 impl Windows {
+    fn take(&mut self, applied: Applied) {
+        match applied {
+            Applied::Event { user, product, is_purchase } => self.stream.push(user, product, is_purchase),
+            Applied::Forgotten { user, products } => {
+                self.stream.forget(user);
+                self.lambda.forget_lists(&products);
+            }
+        }
+    }
+
     /// What follows was committed at this time, behind `offset`.
     fn advance(&mut self, committed_micros: i64, offset: u64, products: &IdList) {
         if let Some(ended) = self.stream.advance(committed_micros)
@@ -147,30 +159,39 @@ struct Replay {
     changes: Changes,
     saved_offset: u64,
     windows: Windows,
+    /// A user was forgotten after the last window.
+    forgotten: bool,
 }
 
 impl Replay {
     fn apply(&mut self, head: &Head, events: &[u8]) -> Result<(), CountError> {
-        let Self { state, changes, windows, .. } = self;
+        let Self { state, changes, windows, forgotten, .. } = self;
         let in_stream = head.first_offset >= windows.lambda.stream_offset;
         if in_stream {
             windows.advance(head.committed_micros, head.first_offset, state.counters.products().list());
         }
-        let mut push = |user, product, is_purchase| {
+        let mut stream = |applied| {
             if in_stream {
-                windows.stream.push(user, product, is_purchase);
+                windows.take(applied);
             }
         };
         if head.first_offset < self.saved_offset {
-            return each_known(&state.counters, events, push);
+            return each_known(&state.counters, events, stream);
         }
         state.counters.skip_to(head.first_offset);
-        state.counters.apply_each(events, &mut push)?;
+        state.counters.apply_each(events, |applied| {
+            if let Applied::Forgotten { user, .. } = &applied {
+                changes.forgotten.insert(*user);
+                *forgotten = true;
+            }
+            stream(applied);
+        })?;
         for (producer, last) in &head.marks {
             state.marks.insert(producer.as_str().into(), *last);
         }
         if let Some(window) = head.window {
             (state.window, state.window_offset) = (window, head.end_offset());
+            *forgotten = false;
         }
         if state.counters.merge_is_due() {
             merge(&mut state.counters, changes);
@@ -180,13 +201,14 @@ impl Replay {
 }
 
 /// Tells `each` about events that are counted already.
-fn each_known(counters: &Counters, mut encoded: &[u8], mut each: impl FnMut(u32, u32, bool)) -> Result<(), CountError> {
+fn each_known(counters: &Counters, mut encoded: &[u8], mut each: impl FnMut(Applied)) -> Result<(), CountError> {
     while !encoded.is_empty() {
-        let (event, _) = encoding::read_counted(&mut encoded)?;
-        if let (Some(user), Some(product)) =
-            (counters.users().find(&event.user), counters.products().find(&event.product))
+        // A user who was forgotten later is not known any more.
+        if let Item::Event(event) = encoding::read(&mut encoded)?
+            && let Some(user) = counters.users().find(&event.user)
+            && let Some(product) = counters.products().find(&event.product)
         {
-            each(user, product, event.is_purchase);
+            each(Applied::Event { user, product, is_purchase: event.is_purchase });
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bigdatariver::also_bought::lambda::{Stream, StreamSettings};
 use bigdatariver::event::{Schema, encoding, ndjson};
-use bigdatariver::interests::counters::Counters;
+use bigdatariver::interests::counters::{Applied, Counters};
 use serde_json::{Value, json};
 use support::{Node, Setup, eventually, http, line};
 
@@ -23,13 +23,11 @@ type Table = BTreeMap<String, BTreeMap<String, u64>>;
 fn oracle() -> Option<(Value, String)> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let read = |name| fs::read_to_string(data.join(name));
-    match (read("also-bought.sample.json"), read("events.sample.ndjson")) {
-        (Ok(computed), Ok(events)) => Some((serde_json::from_str(&computed).unwrap(), events)),
-        _ => {
-            eprintln!("no data in {}: nothing to try", data.display());
-            None
-        }
-    }
+    let (Ok(computed), Ok(events)) = (read("also-bought.sample.json"), read("events.sample.ndjson")) else {
+        eprintln!("no data in {}: nothing to try", data.display());
+        return None;
+    };
+    Some((serde_json::from_str(&computed).unwrap(), events))
 }
 
 /// What the node answers for this product, with counts.
@@ -80,7 +78,12 @@ fn a_stream_window_counts_as_the_talk_does() {
         encoding::write(&mut encoded, &mut scratch, &ndjson::parse(line.as_bytes(), Schema::Talk, 0).unwrap());
     }
     stream.advance(0);
-    counters.apply_each(&encoded, |user, product, bought| stream.push(user, product, bought)).unwrap();
+    let push = |applied| {
+        if let Applied::Event { user, product, is_purchase } = applied {
+            stream.push(user, product, is_purchase);
+        }
+    };
+    counters.apply_each(&encoded, push).unwrap();
     let ids = counters.products().list();
     let lists = stream.advance(10_000_000).unwrap().join(ids, 1000, &AtomicBool::new(false)).unwrap();
     let name = |product: u32| ids.get(product).to_string();

@@ -25,7 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("ranking", &["als", "ids"]),
     ("model", &["als", "also_bought", "ids", "interests", "ranking"]),
     ("evaluation", &["ids", "interests", "model"]),
-    ("log", &["clock"]),
+    ("log", &["clock", "event", "ids"]),
     ("store", &["als", "also_bought", "event", "ids", "interests", "log", "model", "varint", "window"]),
     ("recover", &["also_bought", "event", "ids", "interests", "log", "store"]),
     (
@@ -61,6 +61,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "metrics",
             "model",
             "protocol",
+            "recover",
             "window",
         ],
     ),

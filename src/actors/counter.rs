@@ -4,6 +4,8 @@
 //! close windows; tells Trainer what to train on. An event is first durable, then counted, then acknowledged; where a window ends is a record
 //! in the log, so the log alone decides which events belong to it.
 
+mod compaction;
+mod forget;
 mod merging;
 mod pairs;
 mod windows;
@@ -13,8 +15,10 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
+use self::compaction::Compacting;
+use self::forget::Forgotten;
 use self::pairs::Due;
-use super::messages::{Append, Closed, CountPairs, NotCounted, Position, Ticket, Train};
+use super::messages::{Append, Closed, CountPairs, NotCounted, Position, PublishLayer, Ticket, Train};
 use super::port::{Envelope, Port};
 use super::shared::{Live, Served, Writable};
 use super::worker::Worker;
@@ -44,6 +48,8 @@ pub struct Surroundings {
     pub train: Port<Train>,
     /// Where pairs of products are counted.
     pub count_pairs: Port<CountPairs>,
+    /// Where the lambda view is.
+    pub publish_layer: Port<PublishLayer>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Messages that can wait.
@@ -80,6 +86,7 @@ pub struct Counter {
     // The threads end before the line below tells that the actor has ended.
     committer: Option<Committer<Tagged>>,
     merges: Worker,
+    compacting: Compacting,
     checkpoints: Worker,
     _ended: oneshot::Sender<()>,
 }
@@ -113,12 +120,12 @@ struct Durable(Committed<Tagged>);
 impl Counter {
     /// A counter that goes on from what was recovered from store and log.
     pub fn new(around: Surroundings, recovered: Recovered, ended: oneshot::Sender<()>) -> std::io::Result<Self> {
-        let Recovered { state, saved_offset, changes, writer, stream, .. } = recovered;
+        let Recovered { state, saved_offset, changes, writer, stream, forgotten, .. } = recovered;
         let State { counters, marks, window, window_offset } = state;
         let offset = counters.offset();
         let served_window = around.served.model().map_or(0, |model| model.about.window);
         around.metrics.log_bytes.set(writer.bytes() as i64);
-        around.metrics.users.set(counters.users().len() as i64);
+        around.metrics.users.set((counters.users().len() - counters.users().forgotten()) as i64);
         around.metrics.products.set(counters.products().len() as i64);
         around.metrics.interests.set(counters.base().pairs() as i64);
         Ok(Self {
@@ -126,7 +133,7 @@ impl Counter {
             marks,
             window,
             window_offset,
-            stale: offset > 0 && served_window < window.max(1),
+            stale: offset > 0 && (forgotten || served_window < window.max(1)),
             stage: Stage::Counting,
             next_window: None,
             stream,
@@ -138,6 +145,7 @@ impl Counter {
             writer: Some(writer),
             committer: None,
             merges: Worker::start("merge")?,
+            compacting: Compacting::new()?,
             checkpoints: Worker::start("checkpoint")?,
             around,
             _ended: ended,
@@ -152,15 +160,17 @@ impl Counter {
     }
 
     /// Counts what became durable, then acknowledges it.
-    fn count(&mut self, entries: Vec<Entry<Tagged>>) -> Result<(), CountError> {
+    fn count(&mut self, entries: Vec<Entry<Tagged>>, context: &mut Context<Self>) -> Result<(), CountError> {
         let mut counters = self.counters.write();
+        let mut forgotten = Forgotten::default();
         for entry in &entries {
-            let stream = &mut self.stream;
-            counters.apply_each(&entry.events, |user, product, bought| stream.push(user, product, bought))?;
+            let (stream, forgotten) = (&mut self.stream, &mut forgotten);
+            counters.apply_each(&entry.events, |applied| Self::take(stream, forgotten, applied))?;
         }
-        self.around.metrics.users.set(counters.users().len() as i64);
+        self.around.metrics.users.set((counters.users().len() - counters.users().forgotten()) as i64);
         self.around.metrics.products.set(counters.products().len() as i64);
         drop(counters);
+        self.forget(forgotten, context);
         for Entry { count, mark, ticket: (ticket, source), .. } in entries {
             if let Some(mark) = mark {
                 self.marks.insert(mark.producer, mark.last);
@@ -198,6 +208,7 @@ impl Actor for Counter {
         }
         context.run_interval(self.around.config.window.every, |counter, _| counter.close_window(Vec::new()));
         context.run_interval(self.around.config.checkpoint.every, Self::checkpoint);
+        context.run_interval(self.around.config.event_log.compact_every, Self::compact_if_needed);
         context.run_interval(self.around.config.lambda.stream_every, Self::tick);
         context.run_interval(self.around.config.lambda.batch_every, |counter, context| {
             counter.start_batch(Vec::new(), context);
@@ -239,11 +250,14 @@ impl Handler<Durable> for Counter {
             metrics.commit_events.observe(committed.entries.iter().map(|entry| entry.count).sum::<u64>() as f64);
         }
         metrics.log_bytes.set(committed.log_bytes as i64);
+        if committed.closed_segment {
+            self.compact(context);
+        }
         for ((ticket, _), reason) in committed.unplaced {
             let _ = ticket.done.send(Err(NotCounted::Unplaced(reason)));
         }
         self.advance_stream(committed.committed_micros, context);
-        if let Err(error) = self.count(committed.entries) {
+        if let Err(error) = self.count(committed.entries, context) {
             // What is durable can't be counted: going on would acknowledge what no answer ever shows.
             self.stop_node(format!("cannot count: {error}"));
             context.stop();

@@ -14,6 +14,7 @@ use crate::also_bought::lambda::Ended;
 use crate::also_bought::{Also, Table};
 use crate::interests::base::Base;
 use crate::log::committer::Unplaced;
+use crate::log::compaction::Compacted;
 use crate::log::writer::Mark;
 use crate::metrics::Listener;
 use crate::model::Model;
@@ -172,6 +173,14 @@ pub struct Train {
     pub waiters: Vec<oneshot::Sender<Closed>>,
 }
 
+/// To Counter: take forgotten users' events out of the log now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Compact {
+    /// Told what was done, or why it could not be.
+    pub reply: oneshot::Sender<Result<Compacted, String>>,
+}
+
 /// To Counter: compute the batch view now.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -224,6 +233,8 @@ pub enum NewLayer {
     Batch(Table),
     /// All lists.
     Sum(Table),
+    /// These products' stream lists are taken away: somebody whose events are in them was forgotten.
+    Forgotten(Vec<u32>),
 }
 
 /// To Trainer: give up the training under way; no other follows.

@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::messages::{
-    Append, Checkpoint, CloseWindow, CountPairs, Flush, Introduce, Leave, ListWindows, Position, Publish, PublishLayer,
-    StartBatch, StopTraining, Submit, Train, TrainAgain, Untrained,
+    Append, Checkpoint, CloseWindow, Compact, CountPairs, Flush, Introduce, Leave, ListWindows, Position, Publish,
+    PublishLayer, StartBatch, StopTraining, Submit, Train, TrainAgain, Untrained,
 };
 use super::port::Port;
 use crate::config::Config;
@@ -90,6 +90,7 @@ struct Ports {
     train_again: Port<TrainAgain>,
     checkpoint: Port<Checkpoint>,
     start_batch: Port<StartBatch>,
+    compact: Port<Compact>,
     train: Port<Train>,
     count_pairs: Port<CountPairs>,
     stop_training: Port<StopTraining>,
@@ -113,6 +114,7 @@ impl Ports {
             train_again: Port::new(depth.counter.clone()),
             checkpoint: Port::new(depth.counter.clone()),
             start_batch: Port::new(depth.counter.clone()),
+            compact: Port::new(depth.counter.clone()),
             train: Port::new(depth.trainer.clone()),
             count_pairs: Port::new(depth.trainer.clone()),
             stop_training: Port::new(depth.trainer.clone()),

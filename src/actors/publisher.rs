@@ -168,7 +168,7 @@ impl Handler<Envelope<PublishLayer>> for Publisher {
         lambda.number += 1;
         let layers = &self.metrics.lambda_layers;
         self.unsaved = true;
-        let is_batch = matches!(layer, NewLayer::Batch(_));
+        let save_now = matches!(layer, NewLayer::Batch(_) | NewLayer::Forgotten(_));
         match layer {
             NewLayer::Stream(lists) => {
                 lambda.replace_lists(&lists, offset);
@@ -183,9 +183,10 @@ impl Handler<Envelope<PublishLayer>> for Publisher {
                 (lambda.sum, lambda.stream_offset) = (Some(Arc::new(table)), offset);
                 layers.sum.inc();
             }
+            NewLayer::Forgotten(products) => lambda.forget_lists(&products),
         }
         self.served.swap_lambda(Arc::new(lambda));
-        if is_batch {
+        if save_now {
             // Stream windows are kept together with the next model: until then the log has them.
             self.save(context);
         }

@@ -195,7 +195,7 @@ impl Job {
             generation: 0,
             window: self.window,
             trained_at_micros: clock::now_micros(),
-            users: base.users() as u64,
+            users: base.users_with_interests() as u64,
             products: base.products() as u64,
             interests: base.pairs() as u64,
             loss: trained.loss,

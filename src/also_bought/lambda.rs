@@ -152,6 +152,11 @@ impl Lambda {
         self.stream_offset = offset;
     }
 
+    /// Takes these products' stream lists away: somebody whose events are in them was forgotten.
+    pub fn forget_lists(&mut self, products: &[u32]) {
+        products.iter().for_each(|&product| self.stream.set(product, &[]));
+    }
+
     /// The best other products of this one, at most `limit`.
     pub fn answer(&self, product: u32, merge: Merge, limit: usize) -> Vec<Also> {
         let batch = self.batch.as_ref().map_or(&[][..], |batch| batch.table.get(product));

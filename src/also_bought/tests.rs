@@ -38,7 +38,7 @@ fn ids() -> IdTable {
 fn base(before: &Base, events: &[Event]) -> Base {
     let mut delta = Delta::default();
     events.iter().for_each(|&(user, product, is_purchase)| delta.push(user, product, is_purchase));
-    delta::merge(before, &delta, USERS as usize, PRODUCTS as usize)
+    delta::merge(before, &delta, &[], USERS as usize, PRODUCTS as usize)
 }
 
 fn kappa(base: &Base, settings: Settings, before: Option<&Kappa>) -> Kappa {
@@ -231,7 +231,7 @@ fn more_products_than_a_list_holds_leave_the_best() {
         (0..=product).for_each(|user| delta.push(user, product, false));
     }
     (0..300).for_each(|user| delta.push(user, 0, false));
-    let base = delta::merge(&Base::default(), &delta, 300, 300);
+    let base = delta::merge(&Base::default(), &delta, &[], 300, 300);
     let found = Kappa::compute(&base, ids.list(), Settings::default(), None, &AtomicBool::new(false)).unwrap();
     let list: Vec<(u32, u32)> = found.table().get(0).iter().map(|also| (also.product, also.count)).collect();
     assert_eq!(list, (200..300).rev().map(|product| (product, product + 1)).collect::<Vec<_>>());

@@ -125,6 +125,9 @@ pub struct EventLog {
     pub verify: Verify,
     /// What to do about damage in the middle.
     pub on_damage: OnDamage,
+    /// How often forgotten users' events are taken out.
+    #[serde(deserialize_with = "duration")]
+    pub compact_every: Duration,
 }
 
 /// How much of the event log is checked at start.

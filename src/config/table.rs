@@ -157,6 +157,12 @@ pub static SETTINGS: &[Setting] = &[
          skip: leave the damaged records out, and say how many. A torn end, as a crash leaves it, is always repaired.",
     ),
     row(
+        "event_log.compact_every",
+        r#""24h""#,
+        Kind::Duration(SECOND, YEAR),
+        "How often the events of users who were forgotten (DELETE /users/ID) are taken out of the event log. Without such users nothing is done.",
+    ),
+    row(
         "checkpoint.every",
         r#""1m""#,
         Kind::Duration(SECOND, YEAR),

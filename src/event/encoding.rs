@@ -1,7 +1,7 @@
 //! The compact form of events, about 30 bytes each:
 //!
 //! ```text
-//! flags    1 byte    bit 0 the user is text, bit 1 the product is text, bit 2 a purchase
+//! flags    1 byte    bit 0 the user is text, bit 1 the product is text, bit 2 a purchase, bit 3 a request, bit 4 nothing
 //! user     zigzag varint, or varint length and UTF-8
 //! product  likewise
 //! tail     varint length, then:
@@ -12,6 +12,9 @@
 //! ```
 //!
 //! What counting needs stands in front; the tail is skipped by its length.
+//!
+//! Among events there can be requests to forget a user: flags and user, nothing behind. They have no offset of their own. Where an event of a
+//! forgotten user was, a single byte of flags keeps its offset.
 
 use std::borrow::Cow;
 
@@ -22,6 +25,8 @@ use crate::varint::{self, Malformed};
 const USER_IS_TEXT: u8 = 1;
 const PRODUCT_IS_TEXT: u8 = 2;
 const IS_PURCHASE: u8 = 4;
+const IS_REQUEST: u8 = 8;
+const IS_NOTHING: u8 = 16;
 
 /// Appends `event` to `out`; `scratch` saves an allocation an event and holds nothing of value.
 pub fn write(out: &mut Vec<u8>, scratch: &mut Vec<u8>, event: &Event<'_>) {
@@ -44,6 +49,28 @@ pub fn write(out: &mut Vec<u8>, scratch: &mut Vec<u8>, event: &Event<'_>) {
     varint::write_bytes(out, scratch);
 }
 
+/// Appends the request to forget a user.
+pub fn write_forget(out: &mut Vec<u8>, user: &Id<'_>) {
+    out.push(IS_REQUEST | if user.is_text() { USER_IS_TEXT } else { 0 });
+    user.write(out);
+}
+
+/// Appends what stands where an event of a forgotten user was.
+pub fn write_nothing(out: &mut Vec<u8>) {
+    out.push(IS_NOTHING);
+}
+
+/// What the event log holds, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// An event.
+    Event(Counted<'a>),
+    /// From here on nothing is known of this user.
+    Forget(Id<'a>),
+    /// An event of a user who was forgotten.
+    Nothing,
+}
+
 /// What counting needs of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted<'a> {
@@ -53,35 +80,55 @@ pub struct Counted<'a> {
     pub product: Id<'a>,
     /// A purchase, or else a click.
     pub is_purchase: bool,
+    tail: &'a [u8],
 }
 
-/// Takes one event from the front of `input`, leaving its tail unread; returns it with the tail's bytes.
+/// Takes one item from the front of `input`, leaving an event's tail unread.
 #[inline]
-pub fn read_counted<'a>(input: &mut &'a [u8]) -> Result<(Counted<'a>, &'a [u8]), Malformed> {
+pub fn read<'a>(input: &mut &'a [u8]) -> Result<Item<'a>, Malformed> {
     let flags = varint::read_byte(input)?;
     if flags & !(USER_IS_TEXT | PRODUCT_IS_TEXT | IS_PURCHASE) != 0 {
-        return Err(Malformed);
+        return read_rare(flags, input);
     }
     let user = Id::read(input, flags & USER_IS_TEXT != 0)?;
     let product = Id::read(input, flags & PRODUCT_IS_TEXT != 0)?;
     let tail = varint::read_bytes(input)?;
-    Ok((Counted { user, product, is_purchase: flags & IS_PURCHASE != 0 }, tail))
+    Ok(Item::Event(Counted { user, product, is_purchase: flags & IS_PURCHASE != 0, tail }))
 }
 
-/// Takes one whole event from the front of `input`.
-pub fn read<'a>(input: &mut &'a [u8]) -> Result<Event<'a>, Malformed> {
-    let (Counted { user, product, is_purchase }, mut tail) = read_counted(input)?;
-    let time = varint::read_exact(&mut tail, 8)?;
-    let time_micros = i64::from_le_bytes(time.try_into().map_err(|_| Malformed)?);
-    let mask = varint::read_byte(&mut tail)?;
-    let mut attributes = [None; ATTRIBUTES.len()];
-    for (bit, value) in attributes.iter_mut().enumerate() {
-        if mask & (1 << bit) != 0 {
-            *value = Some(varint::read_signed(&mut tail)?);
-        }
+#[cold]
+fn read_rare<'a>(flags: u8, input: &mut &'a [u8]) -> Result<Item<'a>, Malformed> {
+    if flags == IS_NOTHING {
+        Ok(Item::Nothing)
+    } else if flags & !USER_IS_TEXT == IS_REQUEST {
+        Id::read(input, flags & USER_IS_TEXT != 0).map(Item::Forget)
+    } else {
+        Err(Malformed)
     }
-    let further = Cow::Borrowed(std::str::from_utf8(tail).map_err(|_| Malformed)?);
-    Ok(Event { user, product, is_purchase, time_micros, attributes, further })
+}
+
+impl<'a> Counted<'a> {
+    /// When it happened, in microseconds since 1970 UTC.
+    pub fn time_micros(&self) -> Result<i64, Malformed> {
+        let time = varint::read_exact(&mut &*self.tail, 8)?;
+        Ok(i64::from_le_bytes(time.try_into().map_err(|_| Malformed)?))
+    }
+
+    /// The whole event.
+    pub fn event(self) -> Result<Event<'a>, Malformed> {
+        let time_micros = self.time_micros()?;
+        let Self { user, product, is_purchase, mut tail } = self;
+        varint::read_exact(&mut tail, 8)?;
+        let mask = varint::read_byte(&mut tail)?;
+        let mut attributes = [None; ATTRIBUTES.len()];
+        for (bit, value) in attributes.iter_mut().enumerate() {
+            if mask & (1 << bit) != 0 {
+                *value = Some(varint::read_signed(&mut tail)?);
+            }
+        }
+        let further = Cow::Borrowed(std::str::from_utf8(tail).map_err(|_| Malformed)?);
+        Ok(Event { user, product, is_purchase, time_micros, attributes, further })
+    }
 }
 
 #[cfg(test)]
@@ -117,20 +164,35 @@ mod tests {
             for event in &events {
                 write(&mut out, &mut scratch, event);
             }
-            let (mut whole, mut counted) = (out.as_slice(), out.as_slice());
+            let mut input = out.as_slice();
             for event in &events {
-                prop_assert_eq!(&read(&mut whole).unwrap(), event);
-                let (short, _) = read_counted(&mut counted).unwrap();
-                prop_assert_eq!((&short.user, &short.product), (&event.user, &event.product));
-                prop_assert_eq!(short.is_purchase, event.is_purchase);
+                let Item::Event(counted) = read(&mut input).unwrap() else { panic!("no event") };
+                prop_assert_eq!(counted.time_micros().unwrap(), event.time_micros);
+                prop_assert_eq!(&counted.event().unwrap(), event);
             }
-            prop_assert!(whole.is_empty() && counted.is_empty());
+            prop_assert!(input.is_empty());
+        }
+
+        #[test]
+        fn requests_stand_among_events(user in any_id(), event in any_event()) {
+            let (mut out, mut scratch) = (Vec::new(), Vec::new());
+            write_nothing(&mut out);
+            write_forget(&mut out, &user);
+            write(&mut out, &mut scratch, &event);
+            let mut input = out.as_slice();
+            prop_assert_eq!(read(&mut input), Ok(Item::Nothing));
+            prop_assert_eq!(read(&mut input), Ok(Item::Forget(user)));
+            prop_assert!(matches!(read(&mut input), Ok(Item::Event(counted)) if counted.clone().event().as_ref() == Ok(&event)));
         }
 
         #[test]
         fn foreign_bytes_never_panic(bytes: Vec<u8>) {
             let mut input = bytes.as_slice();
-            while !input.is_empty() && read(&mut input).is_ok() {}
+            while let Ok(item) = read(&mut input) {
+                if let Item::Event(counted) = item {
+                    let _ = counted.event();
+                }
+            }
         }
     }
 }

@@ -31,6 +31,11 @@ impl Base {
         self.starts.len() - 1
     }
 
+    /// How many users have an interest.
+    pub fn users_with_interests(&self) -> usize {
+        self.starts.windows(2).filter(|row| row[0] < row[1]).count()
+    }
+
     /// How many products there are: every product number is below it.
     pub fn products(&self) -> usize {
         self.product_count

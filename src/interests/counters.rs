@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Interest;
 use super::base::Base;
 use super::delta::{self, Delta};
-use crate::event::encoding;
+use crate::event::encoding::{self, Item};
 use crate::ids::{Full, Id, IdTable};
 use crate::varint::Malformed;
 
@@ -37,7 +37,30 @@ pub struct Counters {
     base: Arc<Base>,
     frozen: Option<Arc<Delta>>,
     live: Delta,
+    /// Users who were forgotten and may still have a row in the base or events in the deltas.
+    gone: Vec<u32>,
     offset: u64,
+}
+
+/// What was counted of one item of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// An event.
+    Event {
+        /// The user's dense number.
+        user: u32,
+        /// The product's dense number.
+        product: u32,
+        /// A purchase, or else a click.
+        is_purchase: bool,
+    },
+    /// A user was forgotten.
+    Forgotten {
+        /// The dense number that was the user's.
+        user: u32,
+        /// The products of which the user had an interest.
+        products: Vec<u32>,
+    },
 }
 
 /// What a merge needs; it can run on another thread.
@@ -45,6 +68,7 @@ pub struct Counters {
 pub struct MergeJob {
     base: Arc<Base>,
     frozen: Arc<Delta>,
+    gone: Vec<u32>,
     users: usize,
     products: usize,
     /// How many events the merged base will stand for.
@@ -54,44 +78,65 @@ pub struct MergeJob {
 impl MergeJob {
     /// The base that holds all that was counted when the job was made.
     pub fn run(&self) -> Arc<Base> {
-        if self.frozen.is_empty() {
+        if self.frozen.is_empty() && self.gone.is_empty() {
             return Arc::clone(&self.base);
         }
-        Arc::new(delta::merge(&self.base, &self.frozen, self.users, self.products))
+        Arc::new(delta::merge(&self.base, &self.frozen, &self.gone, self.users, self.products))
     }
 
     /// The users whose rows the merge changes, ascending.
     pub fn touched_users(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.users as u32).filter(|&user| self.frozen.touches(user))
+        (0..self.users as u32).filter(|&user| self.frozen.touches(user) || self.gone.binary_search(&user).is_ok())
     }
 }
 
 impl Counters {
     /// Counters as a checkpoint kept them: `offset` events long, all of them in `base`.
     pub fn restore(users: IdTable, products: IdTable, base: Base, offset: u64) -> Self {
-        Self { users, products, base: Arc::new(base), frozen: None, live: Delta::default(), offset }
+        // The ids may be newer than the rows.
+        let has_row = |user: &u32| base.starts()[*user as usize] < base.starts()[*user as usize + 1];
+        let gone = (0..base.users() as u32).filter(|&user| users.list().is_forgotten(user)).filter(has_row).collect();
+        Self { users, products, base: Arc::new(base), frozen: None, live: Delta::default(), gone, offset }
     }
 
     /// Counts all events of `encoded`; tells how many there were.
     pub fn apply(&mut self, encoded: &[u8]) -> Result<u64, CountError> {
-        self.apply_each(encoded, |_, _, _| ())
+        self.apply_each(encoded, |_| ())
     }
 
-    /// The same; `each` is told every event's user and product, by their dense numbers, and whether it is a purchase.
-    pub fn apply_each(&mut self, mut encoded: &[u8], mut each: impl FnMut(u32, u32, bool)) -> Result<u64, CountError> {
+    /// The same; `each` is told what was counted, item by item.
+    pub fn apply_each(&mut self, mut encoded: &[u8], mut each: impl FnMut(Applied)) -> Result<u64, CountError> {
         let before = self.offset;
         while !encoded.is_empty() {
-            let (event, _) = encoding::read_counted(&mut encoded)?;
+            let event = match encoding::read(&mut encoded)? {
+                Item::Event(event) => event,
+                Item::Forget(user) => {
+                    self.forget(&user).into_iter().for_each(&mut each);
+                    continue;
+                }
+                Item::Nothing => {
+                    self.offset += 1;
+                    continue;
+                }
+            };
             let user = self.users.intern(&event.user)?;
             let product = self.products.intern(&event.product)?;
             if product as usize >= Delta::MAX_PRODUCTS || self.live.len() >= Delta::MAX_EVENTS {
                 return Err(Full.into());
             }
             self.live.push(user, product, event.is_purchase);
-            each(user, product, event.is_purchase);
+            each(Applied::Event { user, product, is_purchase: event.is_purchase });
             self.offset += 1;
         }
         Ok(self.offset - before)
+    }
+
+    /// Forgets a user, if known: nobody finds the interests any more, and the next merge drops them.
+    fn forget(&mut self, user: &Id<'_>) -> Option<Applied> {
+        let dense = self.users.forget(user)?;
+        let products = self.row(dense).iter().map(|interest| interest.product).collect();
+        self.gone.push(dense);
+        Some(Applied::Forgotten { user: dense, products })
     }
 
     /// How many events were counted since the beginning: the offset of the next one in the event log.
@@ -135,9 +180,11 @@ impl Counters {
             return None;
         }
         let frozen = Arc::new(std::mem::take(&mut self.live));
+        let mut gone = std::mem::take(&mut self.gone);
+        gone.sort_unstable();
         self.frozen = Some(Arc::clone(&frozen));
         let (users, products) = (self.users.len(), self.products.len());
-        Some(MergeJob { base: Arc::clone(&self.base), frozen, users, products, offset: self.offset })
+        Some(MergeJob { base: Arc::clone(&self.base), frozen, gone, users, products, offset: self.offset })
     }
 
     /// Puts the outcome of the job that [`Counters::freeze`] gave in the place of the base and the frozen delta. What it replaces is handed
@@ -203,6 +250,32 @@ mod tests {
         counters.install(merged);
         assert_eq!(counters.base().row(0).next().unwrap().counts, Counts { clicks: 2, purchases: 0 });
         assert_eq!((counters.offset(), counters.interests_of(&Id::Number(9))), (4, None));
+    }
+
+    #[test]
+    fn a_forgotten_user_is_gone_at_once_and_after_the_next_merge_everywhere() {
+        let mut counters = Counters::default();
+        counters.apply(&encoded(&[(7, 1, false), (7, 2, true), (8, 1, false)])).unwrap();
+        let merged = counters.freeze().unwrap().run();
+        counters.install(merged);
+        // Forgotten while a merge that began before is under way.
+        counters.apply(&encoded(&[(7, 3, false)])).unwrap();
+        let job = counters.freeze().unwrap();
+        let mut request = Vec::new();
+        encoding::write_forget(&mut request, &Id::Number(7));
+        let mut told = Vec::new();
+        counters.apply_each(&request, |applied| told.push(applied)).unwrap();
+        assert_eq!(told, [Applied::Forgotten { user: 0, products: vec![0, 1, 2] }]);
+        assert_eq!(counters.interests_of(&Id::Number(7)), None);
+        counters.install(job.run());
+        assert_eq!(counters.interests_of(&Id::Number(7)), None);
+        counters.apply(&encoded(&[(7, 9, true)])).unwrap();
+        let job = counters.freeze().unwrap();
+        assert_eq!(job.touched_users().collect::<Vec<_>>(), [0, 2]);
+        counters.install(job.run());
+        assert_eq!((counters.base().row(0).count(), counters.base().pairs()), (0, 2));
+        assert_eq!(counters.interests_of(&Id::Number(7)).unwrap().len(), 1, "who comes back is somebody new");
+        assert_eq!(counters.offset(), 5);
     }
 
     #[test]

@@ -70,12 +70,15 @@ impl Delta {
     }
 }
 
-/// The base that holds everything of `base` and `delta`, with a row for each of `users` users and products numbered below `products`.
-pub fn merge(base: &Base, delta: &Delta, users: usize, products: usize) -> Base {
+/// The base that holds everything of `base` and `delta` but for the users `gone` (ascending), with a row for each of `users` users and products
+/// numbered below `products`.
+pub fn merge(base: &Base, delta: &Delta, gone: &[u32], users: usize, products: usize) -> Base {
     let mut builder = BaseBuilder::with_capacity(users, base.pairs() + delta.len());
     let mut scratch = Vec::new();
     for user in 0..users as u32 {
-        merge_row(base.row(user), delta.events(user), &mut scratch, |interest| builder.push(interest));
+        if gone.binary_search(&user).is_err() {
+            merge_row(base.row(user), delta.events(user), &mut scratch, |interest| builder.push(interest));
+        }
         builder.end_row();
     }
     builder.finish(products)
@@ -134,7 +137,7 @@ mod tests {
                     delta.push(user, product, is_purchase);
                     naive.entry((user, product)).or_default().add(is_purchase);
                 }
-                base = merge(&base, &delta, 12, 9);
+                base = merge(&base, &delta, &[], 12, 9);
             }
             let merged: Vec<_> = (0..12).flat_map(|user| base.row(user).map(move |i| ((user, i.product), i.counts))).collect();
             prop_assert_eq!(merged, naive.into_iter().collect::<Vec<_>>());

@@ -43,6 +43,10 @@ pub enum Command<T> {
         /// Where to.
         reply: oneshot::Sender<Result<u64, Unplaced>>,
     },
+    /// End the newest segment, if it holds an event.
+    CloseSegment,
+    /// Closed segments were made so many bytes shorter.
+    Shrunk(u64),
     /// Tell the time, once everything asked before is durable: nothing is committed at an earlier time after that.
     Tick,
 }
@@ -76,6 +80,8 @@ pub struct Committed<T> {
     pub end_offset: u64,
     /// When, in microseconds since 1970 UTC, as the log says.
     pub committed_micros: i64,
+    /// That the newest segment be ended was asked for and done.
+    pub closed_segment: bool,
     /// Bytes of the whole log.
     pub log_bytes: u64,
     /// How long writing and syncing took.
@@ -138,6 +144,14 @@ fn run<T>(mut writer: Writer, commands: &Receiver<Command<T>>, mut done: impl Fn
     }
 }
 
+fn close_segment(writer: &mut Writer) -> bool {
+    let closed = writer.close_segment();
+    if let Err(error) = &closed {
+        tracing::error!("cannot begin a new file of the event log: {error}");
+    }
+    closed.is_ok()
+}
+
 fn position(writer: &Writer, producer: &str) -> Result<u64, Unplaced> {
     match writer.marks().get(producer) {
         Some(&last) => Ok(last),
@@ -155,6 +169,8 @@ struct Group<T> {
     marks: Marks,
     questions: Vec<Question>,
     window: Option<u64>,
+    close_segment: bool,
+    shrunk: u64,
     bytes: usize,
 }
 
@@ -167,6 +183,8 @@ impl<T> Group<T> {
             marks: Marks::new(),
             questions: Vec::new(),
             window: None,
+            close_segment: false,
+            shrunk: 0,
             bytes: 0,
         };
         let mut next = Some(first);
@@ -175,6 +193,8 @@ impl<T> Group<T> {
                 Command::Append(entry) => group.append(entry, writer),
                 Command::Position { producer, reply } => group.questions.push((producer, reply)),
                 Command::CloseWindow(number) => group.window = Some(number),
+                Command::CloseSegment => group.close_segment = true,
+                Command::Shrunk(bytes) => group.shrunk += bytes,
                 Command::Tick => {}
             }
             let open = group.window.is_none() && group.bytes < MAX_GROUP_BYTES;
@@ -216,6 +236,8 @@ impl<T> Group<T> {
                 window_refused = self.window.take().is_some();
             }
         }
+        writer.shrink(self.shrunk);
+        let closed_segment = self.close_segment && broken.is_none() && close_segment(writer);
         let committed = Committed {
             entries: self.entries,
             unplaced: self.unplaced,
@@ -223,6 +245,7 @@ impl<T> Group<T> {
             window_refused,
             end_offset: writer.offset(),
             committed_micros,
+            closed_segment,
             log_bytes: writer.bytes(),
             took: started.elapsed(),
             broken,

@@ -7,6 +7,8 @@
 //! The log's order is the order of the world: producers' progress and the ends of windows are records in it, beside the events.
 
 pub mod committer;
+pub mod compaction;
+pub mod reading;
 pub mod record;
 pub mod recovery;
 pub mod segment;

@@ -139,8 +139,17 @@ impl Writer {
     }
 
     fn roll_if_full(&mut self) -> Result<(), WriteError> {
-        // An offset names a segment, so one that holds no event yet can't be followed by another.
-        if self.length < self.segment_bytes || self.segment.first_offset == self.offset {
+        if self.length < self.segment_bytes { Ok(()) } else { self.close_segment() }
+    }
+
+    /// Closed segments were made so many bytes shorter.
+    pub fn shrink(&mut self, bytes: u64) {
+        self.closed_bytes = self.closed_bytes.saturating_sub(bytes);
+    }
+
+    /// Goes on in a new segment, unless the newest holds no event yet: an offset names a segment, so such a one can't be followed by another.
+    pub fn close_segment(&mut self) -> Result<(), WriteError> {
+        if self.segment.first_offset == self.offset {
             return Ok(());
         }
         let (segment, file) = segment::create(&self.dir, self.offset).map_err(|source| self.refused(source))?;

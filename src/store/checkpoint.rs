@@ -62,6 +62,8 @@ pub struct Frozen {
 pub struct Changes {
     /// Interest pages with changed rows.
     pub pages: BTreeSet<u32>,
+    /// Users who were forgotten.
+    pub forgotten: BTreeSet<u32>,
     /// Users that the checkpoint before knew.
     pub users_before: u32,
     /// Products that the checkpoint before knew.
@@ -84,6 +86,10 @@ impl Store {
         }
         with_ids(&mut |user_ids, product_ids| {
             write_new_ids(&mut batch, b'u', user_ids, changes.users_before, users);
+            let forgotten = changes.forgotten.range(..users);
+            for page in forgotten.map(|user| user / pages::IDS).collect::<BTreeSet<u32>>() {
+                batch.insert(key(b'u', page).as_slice(), envelope::seal(IDS, &pages::write_ids(user_ids, page, users)));
+            }
             write_new_ids(&mut batch, b'p', product_ids, changes.products_before, products);
         });
         let marks = frozen.marks.iter().map(|(producer, &last)| (producer.to_string(), last)).collect();
@@ -209,7 +215,11 @@ mod tests {
         let touched = apply(&mut state, 1490..1800);
         assert_eq!(touched, BTreeSet::from([5, 6, 7]));
         state.window = 4;
-        save(&store, &state, &Changes { pages: touched, users_before: before, products_before: before });
+        save(
+            &store,
+            &state,
+            &Changes { pages: touched, users_before: before, products_before: before, ..Changes::default() },
+        );
         drop(store);
         let again = Store::open(dir.path()).unwrap();
         assert_same(&again.load_counters().unwrap().unwrap(), &state);

@@ -1,7 +1,8 @@
 //! Counters in pages: a page is one stored value, so a checkpoint writes few of them, and only those that changed.
 //!
 //! An interest page holds the rows of [`USERS`] users: per user the number of interests, then per interest the distance to the product before
-//! it, clicks and purchases, all as varints. An id page holds [`IDS`] ids: per id a byte (1 for text), then the id.
+//! it, clicks and purchases, all as varints. An id page holds [`IDS`] ids: per id a byte (1 for text), then the id; a byte 2 and nothing where it
+//! was forgotten.
 
 use crate::ids::{Id, IdTable};
 use crate::interests::base::{Base, BaseBuilder};
@@ -12,6 +13,7 @@ use crate::varint::{self, Malformed};
 pub const USERS: u32 = 256;
 /// Ids in an id page.
 pub const IDS: u32 = 1024;
+const FORGOTTEN: u8 = 2;
 
 /// How many pages of this size `count` rows fill.
 pub fn pages(count: u32, page_size: u32) -> u32 {
@@ -62,7 +64,11 @@ fn narrow(value: u64) -> Result<u32, Malformed> {
 pub fn write_ids(table: &IdTable, page: u32, end: u32) -> Vec<u8> {
     let mut out = Vec::new();
     for dense in page * IDS..((page + 1) * IDS).min(end) {
-        write_id(&mut out, &table.list().get(dense));
+        if table.list().is_forgotten(dense) {
+            out.push(FORGOTTEN);
+        } else {
+            write_id(&mut out, &table.list().get(dense));
+        }
     }
     out
 }
@@ -83,6 +89,11 @@ pub fn read_id<'a>(input: &mut &'a [u8]) -> Result<Id<'a>, Malformed> {
 pub fn read_ids(mut input: &[u8], into: &mut IdTable) -> Result<(), Malformed> {
     let input = &mut input;
     while !input.is_empty() {
+        if input.first() == Some(&FORGOTTEN) {
+            varint::read_byte(input)?;
+            into.push_forgotten();
+            continue;
+        }
         let expected = into.len() as u32;
         let id = read_id(input)?;
         if into.intern(&id) != Ok(expected) {
@@ -131,6 +142,9 @@ mod tests {
             for number in numbers {
                 table.intern(&Id::Number(number)).unwrap();
                 table.intern(&Id::Text(format!("id {number}").into())).unwrap();
+                if number % 5 == 0 {
+                    table.forget(&Id::Number(number)).unwrap();
+                }
             }
             let end = table.len() as u32;
             let mut read = IdTable::default();

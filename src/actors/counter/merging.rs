@@ -87,6 +87,7 @@ impl Counter {
         self.saved_offset = offset;
         let after = Changes {
             pages: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             users_before: base.users() as u32,
             products_before: base.products() as u32,
         };
@@ -151,6 +152,7 @@ impl Handler<Saved> for Counter {
                 "cannot write a checkpoint: {problem}; the event log has everything, the next start reads more of it"
             );
             self.changes.pages.extend(changes.pages);
+            self.changes.forgotten.extend(changes.forgotten);
             self.changes.users_before = changes.users_before;
             self.changes.products_before = changes.products_before;
             self.saved_offset = 0;

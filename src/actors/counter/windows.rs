@@ -19,7 +19,10 @@ impl Counter {
             return;
         }
         let offset = self.counters.read(Counters::offset);
-        if offset == self.window_offset && !self.stale {
+        let served = self.around.served.model().map_or(0, |model| model.about.window);
+        // Who waits for a model gets another window while the last one's is still being trained.
+        let awaited = !waiters.is_empty() && served < self.window;
+        if offset == self.window_offset && !self.stale && !awaited {
             self.around.metrics.windows.empty.inc();
             tracing::debug!("no new events since window {}: nothing is trained", self.window);
             let generation = self.around.served.model().map_or(0, |model| model.about.generation);

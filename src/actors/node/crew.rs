@@ -115,6 +115,7 @@ impl Crew {
             store: self.store.clone(),
             train: self.ports.train.clone(),
             count_pairs: self.ports.count_pairs.clone(),
+            publish_layer: self.ports.publish_layer.clone(),
             metrics: Arc::clone(&self.metrics),
             mailbox: self.mailbox,
             fatal: self.fatal.clone(),
@@ -126,6 +127,7 @@ impl Crew {
         self.ports.close_window.connect(address.clone().recipient());
         self.ports.train_again.connect(address.clone().recipient());
         self.ports.start_batch.connect(address.clone().recipient());
+        self.ports.compact.connect(address.clone().recipient());
         self.ports.checkpoint.connect(address.recipient());
         Ok(())
     }

@@ -166,8 +166,11 @@ fn answer(
         live: Arc::new(Live::default()),
         served: Arc::new(Served::default()),
         close_window: ports.close_window.clone(),
+        append: ports.append.clone(),
         start_batch: ports.start_batch.clone(),
+        compact: ports.compact.clone(),
         list_windows: ports.list_windows.clone(),
+        log_reader: Arc::default(),
         ready,
     };
     let server = http::serve(listener, site.clone())?;

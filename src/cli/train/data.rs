@@ -10,7 +10,8 @@ use anyhow::{Context, bail};
 use super::table;
 use crate::config::{Config, Schema as ConfiguredSchema};
 use crate::evaluation::Hidden;
-use crate::event::{Event, Schema, encoding};
+use crate::event::encoding::{self, Item};
+use crate::event::{Event, Schema};
 use crate::ids::IdList;
 use crate::interests::base::Base;
 use crate::interests::counters::Counters;
@@ -138,7 +139,8 @@ fn each(events: &[u8]) -> impl Iterator<Item = (usize, Event<'_>, &[u8])> {
     std::iter::from_fn(move || {
         let before = rest;
         // The bytes were encoded a moment ago.
-        let event = encoding::read(&mut rest).ok()?;
+        let Ok(Item::Event(counted)) = encoding::read(&mut rest) else { return None };
+        let event = counted.event().ok()?;
         number += 1;
         Some((number, event, &before[..before.len() - rest.len()]))
     })

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{Problem, Query, Site};
-use crate::actors::messages::{CloseWindow, Closed, ListWindows, StartBatch};
+use crate::actors::messages::{CloseWindow, Closed, Compact, ListWindows, StartBatch};
 use crate::clock;
 use crate::window::{Outcome, WindowReport};
 
@@ -127,7 +127,7 @@ pub(crate) async fn list_windows(site: web::Data<Site>) -> Result<HttpResponse, 
 }
 
 #[derive(Serialize)]
-struct ClosedAnswer {
+pub(super) struct ClosedAnswer {
     window: u64,
     generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,15 +149,18 @@ pub(crate) async fn close_window(request: HttpRequest, site: web::Data<Site>) ->
         site.close_window.deliver(CloseWindow { reply: None }).await;
         return Ok(HttpResponse::Accepted().json(json!({"closing": true})));
     }
+    Ok(HttpResponse::Ok().json(wait_for_window(&site).await?))
+}
+
+/// Closes the window and waits until its model is served.
+pub(super) async fn wait_for_window(site: &Site) -> Result<ClosedAnswer, Problem> {
     let (reply, answer) = oneshot::channel();
     site.close_window.deliver(CloseWindow { reply: Some(reply) }).await;
     match answer.await.map_err(|_| interrupted())? {
-        Closed::Trained { window, generation } => {
-            Ok(HttpResponse::Ok().json(ClosedAnswer { window, generation, empty: None }))
-        }
+        Closed::Trained { window, generation } => Ok(ClosedAnswer { window, generation, empty: None }),
         Closed::Empty { window, generation } => {
             let empty = Some("no new events since this window: nothing was trained");
-            Ok(HttpResponse::Ok().json(ClosedAnswer { window, generation, empty }))
+            Ok(ClosedAnswer { window, generation, empty })
         }
         Closed::Failed { window, error } => {
             Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("window {window} has no model: {error}")))
@@ -187,7 +190,25 @@ pub(crate) async fn batch(request: HttpRequest, site: web::Data<Site>) -> Result
     Ok(HttpResponse::Ok().json(json!({"events": events, "seconds": started.elapsed().as_secs_f64()})))
 }
 
-fn interrupted() -> Problem {
+/// Take the events of forgotten users out of the event log now; the answer comes when it is done.
+#[utoipa::path(
+    post, path = "/compact", tag = "node",
+    responses(
+        (status = 200, description = "how many events were taken out, how many bytes shorter the log is",
+         example = json!({"events": 12, "bytes": 345})),
+        (status = 500, description = "the log could not be read or written; it says what it said before")
+    )
+)]
+pub(crate) async fn compact(site: web::Data<Site>) -> Result<HttpResponse, Problem> {
+    site.check_ready()?;
+    let (reply, answer) = oneshot::channel();
+    site.compact.deliver(Compact { reply }).await;
+    let compacted = answer.await.map_err(|_| interrupted())?;
+    let compacted = compacted.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    Ok(HttpResponse::Ok().json(json!({"events": compacted.events, "bytes": compacted.bytes})))
+}
+
+pub(super) fn interrupted() -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "an internal failure or the node's shutdown interrupted this; ask again",

@@ -5,6 +5,7 @@ pub mod events;
 pub mod openapi;
 mod products;
 pub mod recommend;
+pub mod users;
 
 use std::fmt;
 use std::net::TcpListener;
@@ -18,7 +19,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::actors::messages::{CloseWindow, ListWindows, StartBatch};
+use crate::actors::messages::{Append, CloseWindow, Compact, ListWindows, StartBatch};
 use crate::actors::port::Port;
 use crate::actors::shared::{Live, Served};
 use crate::server::tcp::Entrance;
@@ -32,12 +33,18 @@ pub struct Site {
     pub live: Arc<Live>,
     /// The served model.
     pub served: Arc<Served>,
+    /// Where a request to forget goes.
+    pub append: Port<Append>,
     /// Closes windows.
     pub close_window: Port<CloseWindow>,
     /// Computes the batch view.
     pub start_batch: Port<StartBatch>,
+    /// Compacts the log.
+    pub compact: Port<Compact>,
     /// Knows the windows.
     pub list_windows: Port<ListWindows>,
+    /// Held by whoever reads the whole event log for an answer.
+    pub log_reader: Arc<tokio::sync::Mutex<()>>,
     /// Whether what was on the disk is loaded.
     pub ready: watch::Receiver<bool>,
 }
@@ -123,7 +130,12 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route(web::post().to(events::post))
                 .default_service(only()),
         )
-        .service(web::resource("/users/{id}").route(web::get().to(recommend::user)).default_service(only()))
+        .service(
+            web::resource("/users/{id}")
+                .route(web::get().to(users::known))
+                .route(web::delete().to(users::forget))
+                .default_service(only()),
+        )
         .service(web::resource("/healthcheck").route(web::get().to(admin::healthcheck)).default_service(only()))
         .service(web::resource("/ready").route(web::get().to(admin::ready)).default_service(only()))
         .service(web::resource("/metrics").route(web::get().to(admin::metrics)).default_service(only()))
@@ -135,6 +147,7 @@ fn routes(config: &mut web::ServiceConfig) {
                 .default_service(only()),
         )
         .service(web::resource("/batch").route(web::post().to(admin::batch)).default_service(only()))
+        .service(web::resource("/compact").route(web::post().to(admin::compact)).default_service(only()))
         .service(web::resource("/openapi.json").route(web::get().to(openapi::document)).default_service(only()));
 }
 

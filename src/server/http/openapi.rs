@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
-use super::{admin, events, recommend};
+use super::{admin, events, recommend, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -11,7 +11,8 @@ use super::{admin, events, recommend};
     paths(
         events::post,
         recommend::recommend,
-        recommend::user,
+        users::known,
+        users::forget,
         admin::healthcheck,
         admin::ready,
         admin::metrics,
@@ -19,6 +20,7 @@ use super::{admin, events, recommend};
         admin::list_windows,
         admin::close_window,
         admin::batch,
+        admin::compact,
         document
     )
 )]

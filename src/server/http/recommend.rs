@@ -1,4 +1,4 @@
-//! The talk's question: what should this user see? And what is known of the user.
+//! The talk's question: what should this user see?
 
 use std::time::Instant;
 
@@ -103,53 +103,6 @@ fn for_user(user: &str, query: &Query, site: &web::Data<Site>) -> Result<HttpRes
     let metrics = &site.entrance.metrics;
     metrics.recommended("user", source.label(), started.elapsed().as_secs_f64());
     Ok(answer)
-}
-
-#[derive(Serialize)]
-struct Known<'a> {
-    user: Id<'a>,
-    interests: Vec<KnownInterest>,
-}
-
-#[derive(Serialize)]
-struct KnownInterest {
-    product: Id<'static>,
-    clicks: u32,
-    purchases: u32,
-}
-
-/// What is counted of a user, now.
-#[utoipa::path(
-    get, path = "/users/{id}", tag = "recommendations",
-    params(("id" = String, Path, description = "the user's id")),
-    responses(
-        (status = 200, description = "clicks and purchases of each product",
-         example = json!({"user": 2105, "interests": [{"product": 5, "clicks": 1, "purchases": 0}]})),
-        (status = 404, description = "no event of this user was ever counted")
-    )
-)]
-pub(crate) async fn user(path: web::Path<String>, site: web::Data<Site>) -> Result<HttpResponse, Problem> {
-    site.check_ready()?;
-    let user = id("user", &path)?;
-    let interests = site.live.read(|counters| {
-        let name = |product| counters.products().list().get(product).into_owned();
-        let known = |interest: &Interest| KnownInterest {
-            product: name(interest.product),
-            clicks: interest.counts.clicks,
-            purchases: interest.counts.purchases,
-        };
-        counters.interests_of(&user).map(|interests| interests.iter().map(known).collect::<Vec<_>>())
-    });
-    match interests {
-        Some(mut interests) => {
-            interests.sort_by(|a, b| a.product.cmp(&b.product));
-            Ok(HttpResponse::Ok().json(Known { user, interests }))
-        }
-        None => Err(Problem::new(
-            actix_web::http::StatusCode::NOT_FOUND,
-            format!("no event of user {user} was counted yet"),
-        )),
-    }
 }
 
 pub(super) fn id<'a>(name: &str, text: &'a str) -> Result<Id<'a>, Problem> {
