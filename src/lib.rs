@@ -19,6 +19,7 @@ pub mod model;
 pub mod ranking;
 
 // What is durable.
+pub mod export;
 pub mod log;
 pub mod recover;
 pub mod store;

@@ -41,6 +41,13 @@ enum Command {
         #[command(flatten)]
         settings: SettingsArguments,
     },
+    /// Write interests, events, factors, recommendations or also-bought lists as a table
+    Export {
+        #[command(flatten)]
+        arguments: cli::export::Arguments,
+        #[command(flatten)]
+        settings: SettingsArguments,
+    },
     /// Show or check the settings
     Config {
         #[command(subcommand)]
@@ -155,6 +162,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             let settings = settings.load()?;
             cli::logging::start(&settings.config.log);
             cli::tune::run(&arguments, &settings.config)?;
+        }
+        Command::Export { arguments, settings } => {
+            let settings = settings.load()?;
+            cli::logging::start(&settings.config.log);
+            cli::export::run(&arguments, &settings.config)?;
         }
         Command::Config { action: ConfigAction::Show(arguments) } => {
             cli::config::show(&arguments.load()?, &mut io::stdout())?;

@@ -2,7 +2,8 @@
 //!
 //! The log decides. A store that can't be used, or was deleted, is begun anew and filled from the log.
 
-use std::path::Path;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::also_bought::lambda::{Lambda, Stream, StreamSettings};
@@ -47,6 +48,34 @@ pub enum RecoverError {
         /// The store's directory.
         dir: String,
     },
+}
+
+/// Why a data directory can't be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The system refused something.
+    #[error("cannot use the data directory {dir}: {source}")]
+    DataDir {
+        /// Where.
+        dir: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process uses it.
+    #[error("the data directory {0} is in use by another bdr; stop it, or choose another with --data-dir")]
+    InUse(PathBuf),
+}
+
+/// Makes the data directory if there is none, and keeps every other process out of it as long as the file lives.
+pub fn lock(dir: &Path) -> Result<File, LockError> {
+    let at_dir = |source| LockError::DataDir { dir: dir.to_owned(), source };
+    fs::create_dir_all(dir).map_err(at_dir)?;
+    let file = File::create(dir.join("LOCK")).map_err(at_dir)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LockError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(at_dir(source)),
+    }
 }
 
 /// A node's memory as of the end of its log.

@@ -20,6 +20,7 @@ use crate::metrics::Listener;
 use crate::model::Model;
 use crate::protocol::batch::Batch;
 use crate::protocol::session::TAKEN_OVER;
+use crate::store::checkpoint::Frozen;
 use crate::window::{ClosedWindow, Outcome, WindowReport};
 
 /// Why events were not counted.
@@ -171,6 +172,14 @@ pub struct Train {
     pub base: Arc<Base>,
     /// Who waits for the window's model.
     pub waiters: Vec<oneshot::Sender<Closed>>,
+}
+
+/// To Counter: all interests as of now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct TakeSnapshot {
+    /// Told the interests, when they are merged.
+    pub reply: oneshot::Sender<Frozen>,
 }
 
 /// To Counter: take forgotten users' events out of the log now.

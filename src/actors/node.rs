@@ -22,28 +22,20 @@ use tokio::time::timeout;
 
 use super::messages::{
     Append, Checkpoint, CloseWindow, Compact, CountPairs, Flush, Introduce, Leave, ListWindows, Position, Publish,
-    PublishLayer, StartBatch, StopTraining, Submit, Train, TrainAgain, Untrained,
+    PublishLayer, StartBatch, StopTraining, Submit, TakeSnapshot, Train, TrainAgain, Untrained,
 };
 use super::port::Port;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::recover::RecoverError;
+use crate::recover::{LockError, RecoverError};
 use crate::server::http::Site;
 
 /// Why a node can't start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The data directory can't be made or locked.
-    #[error("cannot use the data directory {dir}: {source}")]
-    DataDir {
-        /// Where.
-        dir: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Another process uses the data directory.
-    #[error("the data directory {0} is in use by another bdr; stop it, or choose another with --data-dir")]
-    InUse(PathBuf),
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// An address can't be listened on.
     #[error(
         "cannot listen on {address} ({setting}): {source}; is another bdr running? choose another with --set {setting}=host:port"
@@ -91,6 +83,7 @@ struct Ports {
     checkpoint: Port<Checkpoint>,
     start_batch: Port<StartBatch>,
     compact: Port<Compact>,
+    take_snapshot: Port<TakeSnapshot>,
     train: Port<Train>,
     count_pairs: Port<CountPairs>,
     stop_training: Port<StopTraining>,
@@ -115,6 +108,7 @@ impl Ports {
             checkpoint: Port::new(depth.counter.clone()),
             start_batch: Port::new(depth.counter.clone()),
             compact: Port::new(depth.counter.clone()),
+            take_snapshot: Port::new(depth.counter.clone()),
             train: Port::new(depth.trainer.clone()),
             count_pairs: Port::new(depth.trainer.clone()),
             stop_training: Port::new(depth.trainer.clone()),

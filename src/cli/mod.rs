@@ -1,7 +1,9 @@
 //! The commands, one file each. Drawing on the terminal happens only here.
 
+mod client;
 pub mod config;
 pub mod demo;
+pub mod export;
 pub mod generate;
 pub mod logging;
 pub mod send;

@@ -43,7 +43,7 @@ pub struct State {
 }
 
 /// The part of a [`State`] that does not change while it is written: taken when a merge began, complete when it ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Frozen {
     /// All interests as of `offset`.
     pub base: Arc<Base>,

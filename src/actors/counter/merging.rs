@@ -13,7 +13,6 @@ use crate::actors::port::Envelope;
 use crate::actors::worker::Panicked;
 use crate::interests::base::Base;
 use crate::interests::counters::Counters;
-use crate::log::writer::Marks;
 use crate::store::checkpoint::{Changes, Frozen};
 use crate::store::{StoreError, pages};
 use crate::window::ClosedWindow;
@@ -82,7 +81,8 @@ impl Counter {
     }
 
     /// Writes the base that a merge just made.
-    fn save(&mut self, base: Arc<Base>, marks: Marks, offset: u64, context: &mut Context<Self>) {
+    fn save(&mut self, frozen: Frozen, context: &mut Context<Self>) {
+        let (base, offset) = (&frozen.base, frozen.offset);
         self.checkpoint_due = false;
         self.saved_offset = offset;
         let after = Changes {
@@ -92,7 +92,6 @@ impl Counter {
             products_before: base.products() as u32,
         };
         let changes = std::mem::replace(&mut self.changes, after);
-        let frozen = Frozen { base, marks, window: self.window, window_offset: self.window_offset, offset };
         let (store, counters, metrics) =
             (self.around.store.clone(), self.counters.clone(), Arc::clone(&self.around.metrics));
         let address = context.address();
@@ -126,11 +125,14 @@ impl Handler<Merged> for Counter {
         self.merges.run(move || drop(replaced), |_| ());
         self.changes.pages.extend(pages);
         self.around.metrics.interests.set(base.pairs() as i64);
+        let Merging { window, marks, offset, pairs } = merging;
+        let (last_window, window_offset) = (self.window, self.window_offset);
+        let frozen = Frozen { base: Arc::clone(&base), marks, window: last_window, window_offset, offset };
+        self.count_due(pairs, &frozen, context);
         if self.checkpoint_due {
-            self.save(Arc::clone(&base), merging.marks, merging.offset, context);
+            self.save(frozen, context);
         }
-        self.count_due(merging.pairs, &base, merging.offset, context);
-        if let Some((window, waiters)) = merging.window {
+        if let Some((window, waiters)) = window {
             let port = self.around.train.clone();
             context.spawn(async move { port.deliver(Train { window, base, waiters }).await }.into_actor(self));
         }

@@ -1,19 +1,18 @@
-//! What Counter has to do with the lambda view: it knows which events belong to a stream window, and when everything is to be counted again.
-
-use std::sync::Arc;
+//! What Counter has to do with the lambda view: it knows which events belong to a stream window, and when everything is to be counted again. Who
+//! wants all interests for something else gets them in the same way.
 
 use actix::{AsyncContext, Context, Handler, WrapFuture};
 use tokio::sync::oneshot;
 
 use super::{Counter, Stage};
-use crate::actors::messages::{CountPairs, Layer, StartBatch};
+use crate::actors::messages::{CountPairs, Layer, StartBatch, TakeSnapshot};
 use crate::actors::port::Envelope;
 use crate::also_bought::lambda::Batch;
 use crate::clock;
 use crate::config::Merge;
-use crate::interests::base::Base;
 use crate::interests::counters::Counters;
 use crate::log::committer::Command;
+use crate::store::checkpoint::Frozen;
 
 /// What is to be counted over all interests, as soon as they are merged.
 #[derive(Debug, Default)]
@@ -22,11 +21,13 @@ pub(super) struct Due {
     batch: Option<Vec<oneshot::Sender<u64>>>,
     /// What batch and later events are together.
     sum: bool,
+    /// Who wants the interests themselves.
+    snapshots: Vec<oneshot::Sender<Frozen>>,
 }
 
 impl Due {
     pub(super) fn any(&self) -> bool {
-        self.batch.is_some() || self.sum
+        self.batch.is_some() || self.sum || !self.snapshots.is_empty()
     }
 }
 
@@ -80,13 +81,18 @@ impl Counter {
         }
     }
 
-    /// The interests are merged up to `offset`: tells Trainer what to count over them.
-    pub(super) fn count_due(&self, due: Due, base: &Arc<Base>, offset: u64, context: &mut Context<Self>) {
+    /// The interests are merged: tells who waits for them, and Trainer what to count over them.
+    pub(super) fn count_due(&self, due: Due, frozen: &Frozen, context: &mut Context<Self>) {
+        for snapshot in due.snapshots {
+            // Whoever asked may have gone.
+            let _ = snapshot.send(frozen.clone());
+        }
+        let (base, offset) = (&frozen.base, frozen.offset);
         if let Some(waiters) = due.batch {
-            self.count_pairs(Layer::Batch(Arc::clone(base)), offset, waiters, context);
+            self.count_pairs(Layer::Batch(base.clone()), offset, waiters, context);
         }
         if due.sum {
-            self.count_pairs(Layer::Sum(Arc::clone(base)), offset, Vec::new(), context);
+            self.count_pairs(Layer::Sum(base.clone()), offset, Vec::new(), context);
         }
     }
 
@@ -94,6 +100,15 @@ impl Counter {
         let port = self.around.count_pairs.clone();
         let count = CountPairs { layer, offset, waiters };
         context.spawn(async move { port.deliver(count).await }.into_actor(self));
+    }
+}
+
+impl Handler<Envelope<TakeSnapshot>> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<TakeSnapshot>, context: &mut Self::Context) {
+        self.pairs_due.snapshots.push(envelope.message.reply);
+        self.merge_for_pairs(context);
     }
 }
 

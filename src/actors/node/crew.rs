@@ -128,6 +128,7 @@ impl Crew {
         self.ports.train_again.connect(address.clone().recipient());
         self.ports.start_batch.connect(address.clone().recipient());
         self.ports.compact.connect(address.clone().recipient());
+        self.ports.take_snapshot.connect(address.clone().recipient());
         self.ports.checkpoint.connect(address.recipient());
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! Starting: lock the data directory, listen, load what is on the disk, connect the actors, let events in.
 
-use std::fs::{self, File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 
 use actix_web::dev::ServerHandle;
@@ -98,17 +96,6 @@ fn listen(address: &Address, setting: &'static str) -> Result<TcpListener, NodeE
     })
 }
 
-fn lock(dir: &Path) -> Result<File, NodeError> {
-    let at_dir = |source| NodeError::DataDir { dir: dir.to_owned(), source };
-    fs::create_dir_all(dir).map_err(at_dir)?;
-    let file = File::create(dir.join("LOCK")).map_err(at_dir)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(NodeError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(at_dir(source)),
-    }
-}
-
 /// All that is on the disk.
 struct Loaded {
     store: Store,
@@ -169,6 +156,9 @@ fn answer(
         append: ports.append.clone(),
         start_batch: ports.start_batch.clone(),
         compact: ports.compact.clone(),
+        take_snapshot: ports.take_snapshot.clone(),
+        exporting: Arc::default(),
+        pool: Arc::new(training_pool(config.als.threads)?),
         list_windows: ports.list_windows.clone(),
         log_reader: Arc::default(),
         ready,
@@ -205,7 +195,7 @@ impl Node {
     /// Starts a node with these settings and waits until it is ready.
     pub async fn start(config: Config, metrics: Metrics) -> Result<Self, NodeError> {
         let (config, metrics) = (Arc::new(config), Arc::new(metrics));
-        let lock = lock(&config.data.dir)?;
+        let lock = recover::lock(&config.data.dir)?;
         let events_listener = listen(&config.ingest.listen, "ingest.listen")?;
         let events_address = events_listener.local_addr()?;
         let ports = Ports::new(&metrics);
@@ -221,7 +211,7 @@ impl Node {
             live: Arc::clone(&site.live),
             served: Arc::clone(&site.served),
             store,
-            pool: Arc::new(training_pool(config.als.threads)?),
+            pool: Arc::clone(&site.pool),
             mailbox: site.entrance.budget.most_batches() + REQUESTS,
             fatal,
             stopping: stopping.subscribe(),

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod events;
+pub mod export;
 pub mod openapi;
 mod products;
 pub mod recommend;
@@ -19,7 +20,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::actors::messages::{Append, CloseWindow, Compact, ListWindows, StartBatch};
+use crate::actors::messages::{Append, CloseWindow, Compact, ListWindows, StartBatch, TakeSnapshot};
 use crate::actors::port::Port;
 use crate::actors::shared::{Live, Served};
 use crate::server::tcp::Entrance;
@@ -41,6 +42,12 @@ pub struct Site {
     pub start_batch: Port<StartBatch>,
     /// Compacts the log.
     pub compact: Port<Compact>,
+    /// Freezes all interests.
+    pub take_snapshot: Port<TakeSnapshot>,
+    /// Held by the export under way.
+    pub exporting: Arc<tokio::sync::Mutex<()>>,
+    /// The threads that train, for whatever else takes long.
+    pub pool: Arc<rayon::ThreadPool>,
     /// Knows the windows.
     pub list_windows: Port<ListWindows>,
     /// Held by whoever reads the whole event log for an answer.
@@ -148,6 +155,7 @@ fn routes(config: &mut web::ServiceConfig) {
         )
         .service(web::resource("/batch").route(web::post().to(admin::batch)).default_service(only()))
         .service(web::resource("/compact").route(web::post().to(admin::compact)).default_service(only()))
+        .service(web::resource("/export/{table}").route(web::get().to(export::table)).default_service(only()))
         .service(web::resource("/openapi.json").route(web::get().to(openapi::document)).default_service(only()));
 }
 

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
-use super::{admin, events, recommend, users};
+use super::{admin, events, export, recommend, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,6 +21,7 @@ use super::{admin, events, recommend, users};
         admin::close_window,
         admin::batch,
         admin::compact,
+        export::table,
         document
     )
 )]
