@@ -19,6 +19,7 @@ pub mod model;
 pub mod ranking;
 
 // What is durable.
+pub mod backup;
 pub mod export;
 pub mod log;
 pub mod recover;

@@ -48,6 +48,20 @@ enum Command {
         #[command(flatten)]
         settings: SettingsArguments,
     },
+    /// Copy everything a node keeps, while it runs, and verify the copy
+    Backup {
+        #[command(flatten)]
+        arguments: cli::backup::BackupArguments,
+        #[command(flatten)]
+        settings: SettingsArguments,
+    },
+    /// Restore a backup into an empty data directory
+    Restore {
+        #[command(flatten)]
+        arguments: cli::backup::RestoreArguments,
+        #[command(flatten)]
+        settings: SettingsArguments,
+    },
     /// Show or check the settings
     Config {
         #[command(subcommand)]
@@ -167,6 +181,16 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             let settings = settings.load()?;
             cli::logging::start(&settings.config.log);
             cli::export::run(&arguments, &settings.config)?;
+        }
+        Command::Backup { arguments, settings } => {
+            let settings = settings.load()?;
+            cli::logging::start(&settings.config.log);
+            cli::backup::backup(&arguments, &settings.config)?;
+        }
+        Command::Restore { arguments, settings } => {
+            let settings = settings.load()?;
+            cli::logging::start(&settings.config.log);
+            cli::backup::restore(&arguments, &settings.config)?;
         }
         Command::Config { action: ConfigAction::Show(arguments) } => {
             cli::config::show(&arguments.load()?, &mut io::stdout())?;

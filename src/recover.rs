@@ -24,6 +24,9 @@ pub const STORE_DIR: &str = "sled";
 /// Why a data directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
+    /// The data directory can't be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The log can't be opened.
     #[error(transparent)]
     Log(#[from] OpenError),

@@ -28,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("log", &["clock", "event", "ids"]),
     ("store", &["als", "also_bought", "event", "ids", "interests", "log", "model", "varint", "window"]),
     ("export", &["clock", "event", "ids", "interests", "log", "model"]),
+    ("backup", &["also_bought", "ids", "log", "model", "recover", "store", "window"]),
     ("recover", &["also_bought", "event", "ids", "interests", "log", "store"]),
     (
         "actors",
@@ -53,6 +54,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "actors",
             "als",
             "also_bought",
+            "backup",
             "clock",
             "config",
             "event",
@@ -74,6 +76,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "actors",
             "als",
             "also_bought",
+            "backup",
             "clock",
             "config",
             "evaluation",
@@ -87,6 +90,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "protocol",
             "random",
             "recover",
+            "store",
         ],
     ),
 ];

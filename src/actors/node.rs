@@ -27,15 +27,12 @@ use super::messages::{
 use super::port::Port;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::recover::{LockError, RecoverError};
+use crate::recover::RecoverError;
 use crate::server::http::Site;
 
 /// Why a node can't start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// The data directory can't be made or locked.
-    #[error(transparent)]
-    Lock(#[from] LockError),
     /// An address can't be listened on.
     #[error(
         "cannot listen on {address} ({setting}): {source}; is another bdr running? choose another with --set {setting}=host:port"

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::client::Client;
+use super::client::{Client, Origin, origin};
 use crate::actors::node::{log_options, stream_settings, training_pool};
 use crate::config::Config;
 use crate::export::{self, Asked, Format, Snapshot, Table};
-use crate::recover::{self, LOG_DIR, LockError};
+use crate::recover::{self, LOG_DIR};
 
 /// What to export where to.
 #[derive(Debug, clap::Args)]
@@ -37,12 +37,6 @@ pub struct Arguments {
     /// Recommendations: leave out what the user has an interest in already
     #[arg(long)]
     exclude_seen: bool,
-}
-
-/// Where the table comes from.
-enum Origin {
-    Node(Client),
-    Directory(File),
 }
 
 /// Writes the table.
@@ -85,28 +79,6 @@ fn write(arguments: &Arguments, config: &Config, out: &mut (impl Write + Send)) 
         Origin::Node(client) => download(arguments, &client, out),
         Origin::Directory(_lock) => write_here(arguments, config, out),
     }
-}
-
-fn origin(from: Option<&str>, config: &Config) -> anyhow::Result<Origin> {
-    if let Some(address) = from {
-        return Ok(Origin::Node(Client::new(address)));
-    }
-    let (dir, address) = (&config.data.dir, config.http.listen.to_string());
-    if dir.join(LOG_DIR).exists() {
-        match recover::lock(dir) {
-            Ok(lock) => return Ok(Origin::Directory(lock)),
-            Err(LockError::InUse(_)) => {}
-            Err(error) => bail!(error),
-        }
-    }
-    let client = Client::new(address);
-    client.get("/healthcheck").with_context(|| {
-        format!(
-            "{} is no data directory that can be read; give another with --data-dir, or a node with --from",
-            dir.display()
-        )
-    })?;
-    Ok(Origin::Node(client))
 }
 
 /// A table that the node writes.

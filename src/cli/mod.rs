@@ -1,5 +1,6 @@
 //! The commands, one file each. Drawing on the terminal happens only here.
 
+pub mod backup;
 mod client;
 pub mod config;
 pub mod demo;

@@ -20,7 +20,7 @@ use crate::interests::Weights;
 use crate::log::recovery;
 use crate::metrics::Metrics;
 use crate::model::Model;
-use crate::recover::{self, Recovered};
+use crate::recover::{self, RecoverError, Recovered};
 use crate::server::{http, tcp};
 use crate::store::Store;
 use crate::window::WindowReport;
@@ -195,7 +195,7 @@ impl Node {
     /// Starts a node with these settings and waits until it is ready.
     pub async fn start(config: Config, metrics: Metrics) -> Result<Self, NodeError> {
         let (config, metrics) = (Arc::new(config), Arc::new(metrics));
-        let lock = recover::lock(&config.data.dir)?;
+        let lock = recover::lock(&config.data.dir).map_err(RecoverError::from)?;
         let events_listener = listen(&config.ingest.listen, "ingest.listen")?;
         let events_address = events_listener.local_addr()?;
         let ports = Ports::new(&metrics);

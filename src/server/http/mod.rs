@@ -1,6 +1,7 @@
 //! Everything over HTTP. Every answer with a body is JSON, errors too, except the metrics.
 
 pub mod admin;
+pub mod backup;
 pub mod events;
 pub mod export;
 pub mod openapi;
@@ -44,7 +45,7 @@ pub struct Site {
     pub compact: Port<Compact>,
     /// Freezes all interests.
     pub take_snapshot: Port<TakeSnapshot>,
-    /// Held by the export under way.
+    /// Held by the export or backup under way.
     pub exporting: Arc<tokio::sync::Mutex<()>>,
     /// The threads that train, for whatever else takes long.
     pub pool: Arc<rayon::ThreadPool>,
@@ -156,6 +157,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/batch").route(web::post().to(admin::batch)).default_service(only()))
         .service(web::resource("/compact").route(web::post().to(admin::compact)).default_service(only()))
         .service(web::resource("/export/{table}").route(web::get().to(export::table)).default_service(only()))
+        .service(web::resource("/backups").route(web::post().to(backup::make)).default_service(only()))
         .service(web::resource("/openapi.json").route(web::get().to(openapi::document)).default_service(only()));
 }
 

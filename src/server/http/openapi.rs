@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
-use super::{admin, events, export, recommend, users};
+use super::{admin, backup, events, export, recommend, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,7 @@ use super::{admin, events, export, recommend, users};
         admin::batch,
         admin::compact,
         export::table,
+        backup::make,
         document
     )
 )]
