@@ -13,6 +13,11 @@ pub fn rfc_3339(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros).map(|time| format!("{time:.3}")).unwrap_or_default()
 }
 
+/// The time that `text` names in RFC 3339, in microseconds since 1970 UTC.
+pub fn parse_rfc_3339(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

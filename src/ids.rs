@@ -157,6 +157,11 @@ impl IdList {
         Self { slots, text: self.text[..text_end.unwrap_or(0)].to_owned() }
     }
 
+    /// Whether `other` begins with these ids, so that their numbers mean the same there.
+    pub fn is_prefix_of(&self, other: &Self) -> bool {
+        self.len() <= other.len() && self.iter().zip(other.iter()).all(|(ours, theirs)| ours == theirs)
+    }
+
     /// All ids in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = Id<'_>> {
         (0..self.len() as u32).map(|dense| self.get(dense))

@@ -17,12 +17,14 @@ pub mod also_bought;
 pub mod evaluation;
 pub mod model;
 pub mod ranking;
+pub mod training;
 
 // What is durable.
 pub mod backup;
 pub mod export;
 pub mod log;
 pub mod recover;
+pub mod replay;
 pub mod store;
 
 // Who does it, and who asks for it.

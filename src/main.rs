@@ -41,6 +41,13 @@ enum Command {
         #[command(flatten)]
         settings: SettingsArguments,
     },
+    /// Build the next version from the event log under other settings, compare it with the served one, and switch
+    Replay {
+        #[command(flatten)]
+        arguments: cli::replay::Arguments,
+        #[command(flatten)]
+        settings: SettingsArguments,
+    },
     /// Write interests, events, factors, recommendations or also-bought lists as a table
     Export {
         #[command(flatten)]
@@ -176,6 +183,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             let settings = settings.load()?;
             cli::logging::start(&settings.config.log);
             cli::tune::run(&arguments, &settings.config)?;
+        }
+        Command::Replay { arguments, settings } => {
+            let loaded = settings.load()?;
+            cli::logging::start(&loaded.config.log);
+            cli::replay::run(&arguments, &loaded.config, &settings.set)?;
         }
         Command::Export { arguments, settings } => {
             let settings = settings.load()?;

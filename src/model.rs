@@ -20,6 +20,8 @@ pub struct About {
     pub generation: u64,
     /// The window whose end it was trained at.
     pub window: u64,
+    /// Events up to the end of that window.
+    pub events: u64,
     /// When its training ended, in microseconds since 1970 UTC.
     pub trained_at_micros: i64,
     /// Users with interests.
@@ -37,7 +39,7 @@ pub struct About {
 }
 
 /// One generation, immutable.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     /// What is known about it.
     pub about: About,

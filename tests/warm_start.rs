@@ -79,6 +79,7 @@ fn ndcg(base: &Base, trained: Trained, hidden: &[Hidden]) -> f64 {
     let about = About {
         generation: 1,
         window: 1,
+        events: 0,
         trained_at_micros: 0,
         users: base.users() as u64,
         products: base.products() as u64,

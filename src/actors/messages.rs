@@ -3,15 +3,16 @@
 //! No message has a result of its own: who wants an answer puts a [`oneshot::Sender`] in. If the actor dies before it answers, the sender is
 //! dropped, and the asker knows.
 
+mod pairs;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Message;
 use tokio::sync::oneshot;
 
+pub use self::pairs::{CountPairs, Layer, NewLayer, PublishLayer, StartBatch};
 use super::budget::Share;
-use crate::also_bought::lambda::Ended;
-use crate::also_bought::{Also, Table};
 use crate::interests::base::Base;
 use crate::log::committer::Unplaced;
 use crate::log::compaction::Compacted;
@@ -21,6 +22,7 @@ use crate::model::Model;
 use crate::protocol::batch::Batch;
 use crate::protocol::session::TAKEN_OVER;
 use crate::store::checkpoint::Frozen;
+use crate::training::Recipe;
 use crate::window::{ClosedWindow, Outcome, WindowReport};
 
 /// Why events were not counted.
@@ -190,62 +192,6 @@ pub struct Compact {
     pub reply: oneshot::Sender<Result<Compacted, String>>,
 }
 
-/// To Counter: compute the batch view now.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct StartBatch {
-    /// Told how many events it counts, when it is served.
-    pub reply: Option<oneshot::Sender<u64>>,
-}
-
-/// To Trainer: count pairs of products for a layer of the lambda view.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct CountPairs {
-    /// Which, over what.
-    pub layer: Layer,
-    /// All events up to here are in it, or in a layer before.
-    pub offset: u64,
-    /// Told the offset when the layer is served.
-    pub waiters: Vec<oneshot::Sender<u64>>,
-}
-
-/// What a layer of the lambda view is computed from.
-#[derive(Debug)]
-pub enum Layer {
-    /// One stream window.
-    Stream(Ended),
-    /// All interests.
-    Batch(Arc<Base>),
-    /// All interests as of a stream window's end.
-    Sum(Arc<Base>),
-}
-
-/// To Publisher: put this into the lambda view.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct PublishLayer {
-    /// The lists.
-    pub layer: NewLayer,
-    /// All events up to here are in it, or in a layer before.
-    pub offset: u64,
-    /// Told the offset when it is served.
-    pub waiters: Vec<oneshot::Sender<u64>>,
-}
-
-/// What replaces a layer of the lambda view, or a part of it.
-#[derive(Debug)]
-pub enum NewLayer {
-    /// New lists of the products in one stream window.
-    Stream(Vec<(u32, Vec<Also>)>),
-    /// All lists.
-    Batch(Table),
-    /// All lists.
-    Sum(Table),
-    /// These products' stream lists are taken away: somebody whose events are in them was forgotten.
-    Forgotten(Vec<u32>),
-}
-
 /// To Trainer: give up the training under way; no other follows.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -260,10 +206,24 @@ pub struct StopTraining {
 pub struct Publish {
     /// The model; its generation is set by the publisher.
     pub model: Box<Model>,
+    /// How it was made.
+    pub recipe: Arc<Recipe>,
     /// The window it was trained at the end of.
     pub window: ClosedWindow,
     /// Who waits for it.
     pub waiters: Vec<oneshot::Sender<Closed>>,
+}
+
+/// To Publisher: make these settings the running ones, and swap their model in.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Promote {
+    /// The model; without one, the next window's is the first.
+    pub model: Option<Box<Model>>,
+    /// The settings.
+    pub recipe: Recipe,
+    /// Told the generation that is served then.
+    pub reply: oneshot::Sender<u64>,
 }
 
 /// To Publisher: a window that got no model.

@@ -6,7 +6,7 @@ mod crew;
 mod keep_alive;
 mod start;
 
-pub use start::{log_options, pair_settings, stream_settings, training_pool, training_settings};
+pub use start::{log_options, pair_settings, recipe, stream_settings, training_pool, training_settings};
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::messages::{
-    Append, Checkpoint, CloseWindow, Compact, CountPairs, Flush, Introduce, Leave, ListWindows, Position, Publish,
-    PublishLayer, StartBatch, StopTraining, Submit, TakeSnapshot, Train, TrainAgain, Untrained,
+    Append, Checkpoint, CloseWindow, Compact, CountPairs, Flush, Introduce, Leave, ListWindows, Position, Promote,
+    Publish, PublishLayer, StartBatch, StopTraining, Submit, TakeSnapshot, Train, TrainAgain, Untrained,
 };
 use super::port::Port;
 use crate::config::Config;
@@ -84,6 +84,7 @@ struct Ports {
     train: Port<Train>,
     count_pairs: Port<CountPairs>,
     stop_training: Port<StopTraining>,
+    promote: Port<Promote>,
     publish: Port<Publish>,
     publish_layer: Port<PublishLayer>,
     untrained: Port<Untrained>,
@@ -109,6 +110,7 @@ impl Ports {
             train: Port::new(depth.trainer.clone()),
             count_pairs: Port::new(depth.trainer.clone()),
             stop_training: Port::new(depth.trainer.clone()),
+            promote: Port::new(depth.publisher.clone()),
             publish: Port::new(depth.publisher.clone()),
             publish_layer: Port::new(depth.publisher.clone()),
             untrained: Port::new(depth.publisher.clone()),

@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Message, WrapFuture};
 use tokio::sync::oneshot;
 
-use super::messages::{Closed, Flush, ListWindows, NewLayer, Publish, PublishLayer, Untrained};
-use super::port::Envelope;
+use super::messages::{Closed, Flush, ListWindows, NewLayer, Promote, Publish, PublishLayer, TrainAgain, Untrained};
+use super::port::{Envelope, Port};
 use super::shared::{Live, Served};
 use super::worker::Worker;
 use crate::also_bought::lambda::Batch;
@@ -23,13 +23,25 @@ use crate::window::{ClosedWindow, Outcome, WindowReport};
 /// So many windows are remembered.
 const REMEMBERED_WINDOWS: usize = 100;
 
+/// What Publisher works with.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// What is served, and how models are made.
+    pub served: Arc<Served>,
+    /// Where the products' names are.
+    pub live: Arc<Live>,
+    /// Where what is served is kept.
+    pub store: Store,
+    /// Where it is told that a model came too late.
+    pub train_again: Port<TrainAgain>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Publisher {
-    served: Arc<Served>,
-    live: Arc<Live>,
-    store: Store,
-    metrics: Arc<Metrics>,
+    around: Surroundings,
     windows: VecDeque<WindowReport>,
     /// What is being written, and what waits behind it: only the newest is worth it.
     writing: bool,
@@ -46,32 +58,35 @@ struct Written;
 
 impl Publisher {
     /// A publisher that remembers these windows, newest first.
-    pub fn new(
-        served: Arc<Served>,
-        live: Arc<Live>,
-        store: Store,
-        metrics: Arc<Metrics>,
-        windows: Vec<WindowReport>,
-        ended: oneshot::Sender<()>,
-    ) -> std::io::Result<Self> {
+    pub fn new(around: Surroundings, windows: Vec<WindowReport>, ended: oneshot::Sender<()>) -> std::io::Result<Self> {
         let worker = Worker::start("publish")?;
         let (windows, flush_waiters) = (windows.into(), Vec::new());
-        Ok(Self {
-            served,
-            live,
-            store,
-            metrics,
-            windows,
-            writing: false,
-            unsaved: false,
-            flush_waiters,
-            worker,
-            _ended: ended,
-        })
+        Ok(Self { around, windows, writing: false, unsaved: false, flush_waiters, worker, _ended: ended })
+    }
+
+    /// Serves this model from now on; tells its number.
+    fn swap(&self, mut model: Box<Model>) -> u64 {
+        // Where the store was lost, generations were too: the window's number is never smaller than theirs.
+        let generation = self.around.served.model().map_or(model.about.window, |before| before.about.generation + 1);
+        model.about.generation = generation;
+        let model = Arc::new(*model);
+        show(&self.around.metrics, &model);
+        self.around.served.swap(Arc::clone(&model));
+        let about = &model.about;
+        tracing::info!(
+            "generation {generation} is served: window {}, {} interests of {} users in {} products, loss {:.6}, trained in {:.3} s",
+            about.window,
+            about.interests,
+            about.users,
+            about.products,
+            about.loss,
+            about.seconds
+        );
+        generation
     }
 
     fn remember(&mut self, window: ClosedWindow, outcome: Outcome, context: &mut Context<Self>) {
-        let windows = &self.metrics.windows;
+        let windows = &self.around.metrics.windows;
         match &outcome {
             Outcome::Trained { .. } => windows.trained.inc(),
             Outcome::Superseded => windows.superseded.inc(),
@@ -95,8 +110,8 @@ impl Publisher {
             return;
         }
         (self.writing, self.unsaved) = (true, false);
-        let (store, live) = (self.store.clone(), Arc::clone(&self.live));
-        let (model, lambda) = (self.served.model(), self.served.lambda());
+        let (store, live) = (self.around.store.clone(), Arc::clone(&self.around.live));
+        let (model, lambda) = (self.around.served.model(), self.around.served.lambda());
         let windows: Vec<WindowReport> = self.windows.iter().cloned().collect();
         let address = context.address();
         let write = move || {
@@ -126,28 +141,44 @@ impl Handler<Envelope<Publish>> for Publisher {
 
     fn handle(&mut self, envelope: Envelope<Publish>, context: &mut Self::Context) {
         fail::fail_point!("publisher::publish");
-        let Publish { mut model, window, waiters } = envelope.message;
-        // Where the store was lost, generations were too: the window's number is never smaller than theirs.
-        let generation = self.served.model().map_or(window.number, |before| before.about.generation + 1);
-        model.about.generation = generation;
-        let model = Arc::new(*model);
-        show(&self.metrics, &model);
-        self.served.swap(Arc::clone(&model));
-        let about = &model.about;
-        tracing::info!(
-            "generation {generation} is served: window {}, {} interests of {} users in {} products, loss {:.6}, trained in {:.3} s",
-            window.number,
-            about.interests,
-            about.users,
-            about.products,
-            about.loss,
-            about.seconds
-        );
+        let Publish { model, recipe, window, waiters } = envelope.message;
+        if *recipe != *self.around.served.recipe() {
+            // Other settings were promoted while it was being made. Who waits sees the dropped reply.
+            let again = self.around.train_again.clone();
+            context.spawn(async move { again.deliver(TrainAgain { at_once: true }).await }.into_actor(self));
+            self.remember(window, Outcome::Superseded, context);
+            return;
+        }
+        let generation = self.swap(model);
+        let about = self.around.served.model().map(|model| model.about.clone());
+        let (loss, seconds) = about.map_or((0.0, 0.0), |about| (about.loss, about.seconds));
         for waiter in waiters {
             // Whoever asked may have gone.
             let _ = waiter.send(Closed::Trained { window: window.number, generation });
         }
-        self.remember(window, Outcome::Trained { generation, loss: about.loss, seconds: about.seconds }, context);
+        self.remember(window, Outcome::Trained { generation, loss, seconds }, context);
+    }
+}
+
+impl Handler<Envelope<Promote>> for Publisher {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<Promote>, context: &mut Self::Context) {
+        let Promote { model, recipe, reply } = envelope.message;
+        self.around.served.change_recipe(recipe);
+        let generation = if let Some(mut model) = model {
+            let served = self.around.served.model();
+            model.about.window = served.map_or(model.about.window, |served| served.about.window);
+            self.unsaved = true;
+            self.swap(model)
+        } else {
+            let again = self.around.train_again.clone();
+            context.spawn(async move { again.deliver(TrainAgain { at_once: true }).await }.into_actor(self));
+            self.around.served.model().map_or(0, |model| model.about.generation)
+        };
+        self.save(context);
+        // Whoever asked may have gone.
+        let _ = reply.send(generation);
     }
 }
 
@@ -164,9 +195,9 @@ impl Handler<Envelope<PublishLayer>> for Publisher {
     fn handle(&mut self, envelope: Envelope<PublishLayer>, context: &mut Self::Context) {
         fail::fail_point!("publisher::layer");
         let PublishLayer { layer, offset, waiters } = envelope.message;
-        let mut lambda = (*self.served.lambda()).clone();
+        let mut lambda = (*self.around.served.lambda()).clone();
         lambda.number += 1;
-        let layers = &self.metrics.lambda_layers;
+        let layers = &self.around.metrics.lambda_layers;
         self.unsaved = true;
         let save_now = matches!(layer, NewLayer::Batch(_) | NewLayer::Forgotten(_));
         match layer {
@@ -185,7 +216,7 @@ impl Handler<Envelope<PublishLayer>> for Publisher {
             }
             NewLayer::Forgotten(products) => lambda.forget_lists(&products),
         }
-        self.served.swap_lambda(Arc::new(lambda));
+        self.around.served.swap_lambda(Arc::new(lambda));
         if save_now {
             // Stream windows are kept together with the next model: until then the log has them.
             self.save(context);

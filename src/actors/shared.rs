@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::also_bought::lambda::Lambda;
 use crate::interests::counters::Counters;
 use crate::model::Model;
+use crate::training::Recipe;
 
 /// The live counters, written by the counter actor, which replaces them as a whole when it was built anew.
 #[derive(Debug, Default)]
@@ -45,13 +46,29 @@ impl Writable {
 }
 
 /// What is served, each swapped as a whole by the publisher.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Served {
+    recipe: ArcSwap<Recipe>,
     model: ArcSwapOption<Model>,
     lambda: ArcSwap<Lambda>,
 }
 
 impl Served {
+    /// Nothing yet; models are to be made by this recipe.
+    pub fn new(recipe: Recipe) -> Self {
+        Self { recipe: ArcSwap::from_pointee(recipe), model: ArcSwapOption::default(), lambda: ArcSwap::default() }
+    }
+
+    /// How models are made now.
+    pub fn recipe(&self) -> Arc<Recipe> {
+        self.recipe.load_full()
+    }
+
+    /// From now on models are made otherwise.
+    pub fn change_recipe(&self, recipe: Recipe) {
+        self.recipe.store(Arc::new(recipe));
+    }
+
     /// The model served now, if there is one. Keep the handle for a whole answer: then no answer mixes two generations.
     pub fn model(&self) -> Option<Arc<Model>> {
         self.model.load_full()

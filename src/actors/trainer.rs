@@ -22,23 +22,18 @@ use crate::als;
 use crate::also_bought::kappa::Kappa;
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::model::{About, Model, most_popular};
+use crate::model::Model;
+use crate::training::Recipe;
 use crate::window::{ClosedWindow, Outcome};
 
 /// What Trainer works with.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
-    /// How to train.
-    pub settings: als::Settings,
-    /// How to count pairs of products.
-    pub also_bought: crate::also_bought::Settings,
-    /// Begin with the served model's factors.
-    pub warm_start: bool,
     /// The cores to train on.
     pub pool: Arc<rayon::ThreadPool>,
     /// Where the products' names are.
     pub live: Arc<Live>,
-    /// What is served.
+    /// What is served, and how models are made.
     pub served: Arc<Served>,
     /// Where models go.
     pub publish: Port<Publish>,
@@ -72,6 +67,7 @@ pub struct Trainer {
 
 #[derive(Debug)]
 struct Running {
+    recipe: Arc<Recipe>,
     window: ClosedWindow,
     waiters: Vec<oneshot::Sender<Closed>>,
 }
@@ -115,22 +111,23 @@ impl Trainer {
 
     fn begin(&mut self, train: Train, context: &mut Context<Self>) {
         let Train { window, base, waiters } = train;
+        let recipe = self.around.served.recipe();
         let kappa = KappaJob {
             base,
             before: self.kappa.clone(),
-            settings: self.around.also_bought,
+            settings: recipe.also_bought,
             live: Arc::clone(&self.around.live),
             cancel: Arc::clone(&self.cancel.0),
         };
         let job = Job {
-            settings: self.around.settings.clone(),
-            previous: self.around.warm_start.then(|| self.around.served.model()).flatten(),
+            recipe: Arc::clone(&recipe),
+            before: self.around.served.model(),
             pool: Arc::clone(&self.around.pool),
             metrics: Arc::clone(&self.around.metrics),
-            window: window.number,
+            window: window.clone(),
             kappa,
         };
-        self.running = Some(Running { window, waiters });
+        self.running = Some(Running { recipe, window, waiters });
         let address = context.address();
         self.worker.run(
             move || job.run(),
@@ -157,7 +154,7 @@ impl Trainer {
     }
 
     fn fail(&self, running: Running, error: String, context: &mut Context<Self>) {
-        let Running { window, waiters } = running;
+        let Running { window, waiters, .. } = running;
         tracing::error!("window {}: training failed: {error}; the next window is trained in its place", window.number);
         let untrained = Untrained { window, outcome: Outcome::Failed(error), waiters };
         let (port, again) = (self.around.untrained.clone(), self.around.train_again.clone());
@@ -171,11 +168,11 @@ impl Trainer {
 
 /// One training.
 struct Job {
-    settings: als::Settings,
-    previous: Option<Arc<Model>>,
+    recipe: Arc<Recipe>,
+    before: Option<Arc<Model>>,
     pool: Arc<rayon::ThreadPool>,
     metrics: Arc<Metrics>,
-    window: u64,
+    window: ClosedWindow,
     kappa: KappaJob,
 }
 
@@ -187,23 +184,13 @@ impl Job {
         timer.observe_duration();
         let started = Instant::now();
         let KappaJob { base, live, cancel, .. } = self.kappa;
-        let previous = self.previous.as_ref().map(|model| model.factors());
-        let trained = als::train(&base, &self.settings, previous, &self.pool, &cancel, &mut |_| ())?;
         let products = live.read(|counters| counters.products().list().prefix(base.products()));
-        let popular = most_popular(&base, &products);
-        let about = About {
-            generation: 0,
-            window: self.window,
-            trained_at_micros: clock::now_micros(),
-            users: base.users_with_interests() as u64,
-            products: base.products() as u64,
-            interests: base.pairs() as u64,
-            loss: trained.loss,
-            seconds: started.elapsed().as_secs_f64(),
-            settings: self.settings,
-        };
-        let also_bought = kappa.table().clone();
-        let model = Model::new(about, products, trained.products, trained.gram, popular, also_bought);
+        let lists = kappa.table().clone();
+        let mut model = self.recipe.train(&base, products, lists, self.before.as_deref(), &self.pool, &cancel)?;
+        model.about.window = self.window.number;
+        model.about.events = self.window.offset;
+        model.about.trained_at_micros = clock::now_micros();
+        model.about.seconds = started.elapsed().as_secs_f64();
         Ok((Box::new(model), kappa))
     }
 }
@@ -243,7 +230,8 @@ impl Handler<Trained> for Trainer {
                 self.keep(kappa);
                 self.around.metrics.training_seconds.observe(model.about.seconds);
                 let port = self.around.publish.clone();
-                let publish = Publish { model, window: running.window, waiters: running.waiters };
+                let Running { recipe, window, waiters } = running;
+                let publish = Publish { model, recipe, window, waiters };
                 context.spawn(async move { port.deliver(publish).await }.into_actor(self));
             }
             Ok(Err(als::Cancelled)) => drop(running),

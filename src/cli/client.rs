@@ -37,6 +37,16 @@ impl Client {
         json(self.answered(request.send(body.to_string()))?)
     }
 
+    /// The answer to `GET path`, as JSON.
+    pub(super) fn get_json(&self, path: &str) -> anyhow::Result<Value> {
+        json(self.get(path)?)
+    }
+
+    /// The answer to `DELETE path`, as JSON.
+    pub(super) fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        json(self.answered(self.agent.delete(format!("http://{}{path}", self.address)).call())?)
+    }
+
     /// Tells what the node says is wrong, where it says so.
     fn answered(&self, answer: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Response<Body>> {
         let answer = answer.with_context(|| {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Raw, Settings, Source, render};
+use crate::config::{self, Raw, Settings, Source, promoted, render};
 
 /// Why settings could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,8 @@ pub enum Error {
     Settings(#[from] config::Error),
 }
 
-/// The settings in force: defaults, then the file that `--config` names, then the environment, then `--data-dir`, then each `--set`.
+/// The settings in force: defaults, then the file that `--config` names, then what a replay promoted in the data directory, then the environment,
+/// then `--data-dir`, then each `--set`.
 pub fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -35,14 +36,22 @@ pub fn load(
     if let Some(path) = file {
         raw.file(path, &read(path)?)?;
     }
-    raw.environment(environment)?;
+    let mut said = Raw::default();
+    said.environment(environment)?;
     if let Some(data_dir) = data_dir {
-        raw.named_argument("--data-dir", "data.dir", data_dir)?;
+        said.named_argument("--data-dir", "data.dir", data_dir)?;
     }
     for argument in set {
-        raw.argument(argument)?;
+        said.argument(argument)?;
     }
-    Ok(raw.check()?)
+    // Where the data directory is decides whether there are promoted settings.
+    let before = raw.clone().and(said.clone()).check()?;
+    let promoted = promoted::path(&before.config.data.dir);
+    if !promoted.exists() {
+        return Ok(before);
+    }
+    raw.file(&promoted, &read(&promoted)?)?;
+    Ok(raw.and(said).check()?)
 }
 
 fn read(path: &Path) -> Result<String, Error> {

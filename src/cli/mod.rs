@@ -7,6 +7,7 @@ pub mod demo;
 pub mod export;
 pub mod generate;
 pub mod logging;
+pub mod replay;
 pub mod send;
 pub mod serve;
 pub mod train;

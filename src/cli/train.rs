@@ -102,6 +102,7 @@ pub(super) fn judge(data: &Data, settings: &als::Settings, trained: Trained) -> 
     let about = About {
         generation: 1,
         window: 1,
+        events: 0,
         trained_at_micros: clock::now_micros(),
         users: data.base.users() as u64,
         products: data.base.products() as u64,

@@ -4,12 +4,14 @@
 //! 2. [`raw`] collects what was said: a TOML file, then the environment, then `--set`; later wins. It knows names, not values.
 //! 3. [`kind`] says which values are allowed, and how they are written.
 //! 4. [`checked`] is the typed [`Config`] that the rest of the program works with.
-//! 5. [`render`] writes the settings in force as documented TOML: `bdr config show`, and `config/bdr.toml`.
+//! 5. [`promoted`] are settings that a replay made the running ones.
+//! 6. [`render`] writes the settings in force as documented TOML: `bdr config show`, and `config/bdr.toml`.
 //!
 //! Nothing here touches files, the environment or the clock: texts come in, values come out.
 
 pub mod checked;
 pub mod kind;
+pub mod promoted;
 pub mod raw;
 pub mod render;
 pub mod table;

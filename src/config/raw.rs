@@ -79,6 +79,13 @@ impl Raw {
         Ok(())
     }
 
+    /// What was said here and then there; the later wins.
+    #[must_use]
+    pub fn and(mut self, later: Self) -> Self {
+        self.values.extend(later.values);
+        self
+    }
+
     /// The settings in force: what was set last, and defaults for the rest.
     pub fn check(mut self) -> Result<Settings, Error> {
         let mut in_force = Vec::with_capacity(SETTINGS.len());

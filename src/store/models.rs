@@ -110,6 +110,7 @@ mod tests {
         let about = About {
             generation: 7,
             window: 9,
+            events: 10,
             trained_at_micros: 11,
             users: 1,
             products: 2,

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::keep_alive::Keeper;
-use super::start::{log_options, pair_settings, stream_settings, training_settings};
+use super::start::{log_options, stream_settings};
 use super::{NodeError, Ports};
 use crate::actors::counter::Counter;
 use crate::actors::ingest::Ingest;
@@ -16,7 +16,7 @@ use crate::actors::messages::TrainAgain;
 use crate::actors::publisher::Publisher;
 use crate::actors::shared::{Live, Served};
 use crate::actors::trainer::Trainer;
-use crate::actors::{counter, trainer};
+use crate::actors::{counter, publisher, trainer};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::recover::{self, Recovered};
@@ -148,9 +148,6 @@ impl Crew {
 
     fn trainer(&self, arbiter: &ArbiterHandle, ended: oneshot::Sender<()>) -> Result<(), NodeError> {
         let around = trainer::Surroundings {
-            settings: training_settings(&self.config),
-            also_bought: pair_settings(&self.config),
-            warm_start: self.config.als.warm_start,
             pool: Arc::clone(&self.pool),
             live: Arc::clone(&self.live),
             served: Arc::clone(&self.served),
@@ -182,9 +179,17 @@ impl Crew {
         ended: oneshot::Sender<()>,
     ) -> Result<(), NodeError> {
         let (served, live, metrics) = (Arc::clone(&self.served), Arc::clone(&self.live), Arc::clone(&self.metrics));
-        let actor = Publisher::new(served, live, self.store.clone(), metrics, windows, ended)?;
+        let around = publisher::Surroundings {
+            served,
+            live,
+            store: self.store.clone(),
+            metrics,
+            train_again: self.ports.train_again.clone(),
+        };
+        let actor = Publisher::new(around, windows, ended)?;
         let address = Publisher::start_in_arbiter(arbiter, move |_| actor);
         self.ports.publish.connect(address.clone().recipient());
+        self.ports.promote.connect(address.clone().recipient());
         self.ports.publish_layer.connect(address.clone().recipient());
         self.ports.untrained.connect(address.clone().recipient());
         self.ports.list_windows.connect(address.clone().recipient());

@@ -23,6 +23,7 @@ use crate::model::Model;
 use crate::recover::{self, RecoverError, Recovered};
 use crate::server::{http, tcp};
 use crate::store::Store;
+use crate::training::Recipe;
 use crate::window::WindowReport;
 
 /// Mailboxes have room for all batches that the budget lets in, and for so many requests beside them.
@@ -57,6 +58,11 @@ pub fn pair_settings(config: &Config) -> also_bought::Settings {
     }
 }
 
+/// How models are made, from the settings.
+pub fn recipe(config: &Config) -> Recipe {
+    Recipe { als: training_settings(config), warm_start: config.als.warm_start, also_bought: pair_settings(config) }
+}
+
 /// How events are joined in stream windows, from the settings.
 pub fn stream_settings(config: &Config) -> StreamSettings {
     let also_bought::Settings { only_purchases, max_products_per_user, .. } = pair_settings(config);
@@ -73,6 +79,14 @@ pub fn log_options(config: &Config) -> recovery::Options {
             OnDamage::Skip => recovery::OnDamage::Skip,
         },
         from_offset: 0,
+    }
+}
+
+/// How many threads train.
+fn threads(config: &Config) -> usize {
+    match config.als.threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
     }
 }
 
@@ -125,9 +139,7 @@ fn load(config: &Config, served: &Served, metrics: &Metrics) -> Result<Loaded, N
 
 /// Whether the model's products are numbered as the counters number them, so that live interests mean the same products to it.
 fn fits(model: &Model, recovered: &Recovered) -> bool {
-    let known = recovered.state.counters.products().list();
-    model.products().len() <= known.len()
-        && model.products().iter().zip(known.iter()).all(|(ours, theirs)| ours == theirs)
+    model.products().is_prefix_of(recovered.state.counters.products().list())
 }
 
 /// Begins to answer requests: what needs the loaded state says that it is loading, until `ready` tells otherwise.
@@ -151,13 +163,16 @@ fn answer(
     let site = http::Site {
         entrance,
         live: Arc::new(Live::default()),
-        served: Arc::new(Served::default()),
+        served: Arc::new(Served::new(recipe(config))),
         close_window: ports.close_window.clone(),
         append: ports.append.clone(),
         start_batch: ports.start_batch.clone(),
         compact: ports.compact.clone(),
         take_snapshot: ports.take_snapshot.clone(),
         exporting: Arc::default(),
+        promote: ports.promote.clone(),
+        replays: Arc::default(),
+        replay_pool: Arc::new(training_pool((threads(config) / 2).max(1))?),
         pool: Arc::new(training_pool(config.als.threads)?),
         list_windows: ports.list_windows.clone(),
         log_reader: Arc::default(),

@@ -55,8 +55,8 @@ impl Trainer {
         self.counting = true;
         let (pool, live, cancel) =
             (Arc::clone(&self.around.pool), Arc::clone(&self.around.live), Arc::clone(&self.cancel.0));
-        let (settings, before, metrics) =
-            (self.around.also_bought, self.kappa.clone(), Arc::clone(&self.around.metrics));
+        let settings = self.around.served.recipe().also_bought;
+        let (before, metrics) = (self.kappa.clone(), Arc::clone(&self.around.metrics));
         let job = move || {
             let _timer = metrics.also_bought_seconds.start_timer();
             pool.install(|| match layer {

@@ -42,6 +42,7 @@ struct ModelAnswer {
     generation: u64,
     trained_at: String,
     window: u64,
+    events: u64,
     users: u64,
     products: u64,
     interests: u64,
@@ -65,6 +66,7 @@ pub(crate) async fn model(site: web::Data<Site>) -> Result<HttpResponse, Problem
         generation: about.generation,
         trained_at: clock::rfc_3339(about.trained_at_micros),
         window: about.window,
+        events: about.events,
         users: about.users,
         products: about.products,
         interests: about.interests,
@@ -150,6 +152,13 @@ pub(crate) async fn close_window(request: HttpRequest, site: web::Data<Site>) ->
         return Ok(HttpResponse::Accepted().json(json!({"closing": true})));
     }
     Ok(HttpResponse::Ok().json(wait_for_window(&site).await?))
+}
+
+impl ClosedAnswer {
+    /// The generation that is served.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
 }
 
 /// Closes the window and waits until its model is served.

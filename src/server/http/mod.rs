@@ -7,6 +7,7 @@ pub mod export;
 pub mod openapi;
 mod products;
 pub mod recommend;
+pub mod replays;
 pub mod users;
 
 use std::fmt;
@@ -21,7 +22,8 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::actors::messages::{Append, CloseWindow, Compact, ListWindows, StartBatch, TakeSnapshot};
+use self::replays::SharedReplays;
+use crate::actors::messages::{Append, CloseWindow, Compact, ListWindows, Promote, StartBatch, TakeSnapshot};
 use crate::actors::port::Port;
 use crate::actors::shared::{Live, Served};
 use crate::server::tcp::Entrance;
@@ -43,6 +45,12 @@ pub struct Site {
     pub start_batch: Port<StartBatch>,
     /// Compacts the log.
     pub compact: Port<Compact>,
+    /// Makes a replayed model the served one.
+    pub promote: Port<Promote>,
+    /// The replays.
+    pub replays: SharedReplays,
+    /// The threads that replays train on.
+    pub replay_pool: Arc<rayon::ThreadPool>,
     /// Freezes all interests.
     pub take_snapshot: Port<TakeSnapshot>,
     /// Held by the export or backup under way.
@@ -158,6 +166,15 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/compact").route(web::post().to(admin::compact)).default_service(only()))
         .service(web::resource("/export/{table}").route(web::get().to(export::table)).default_service(only()))
         .service(web::resource("/backups").route(web::post().to(backup::make)).default_service(only()))
+        .service(web::resource("/replays").route(web::post().to(replays::start)).default_service(only()))
+        .service(
+            web::resource("/replays/{id}")
+                .route(web::get().to(replays::status))
+                .route(web::delete().to(replays::delete))
+                .default_service(only()),
+        )
+        .service(web::resource("/replays/{id}/promote").route(web::post().to(replays::promote)).default_service(only()))
+        .service(web::resource("/replays/{id}/bdr").route(web::get().to(replays::ask)).default_service(only()))
         .service(web::resource("/openapi.json").route(web::get().to(openapi::document)).default_service(only()));
 }
 

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 
-use super::{admin, backup, events, export, recommend, users};
+use super::{admin, backup, events, export, recommend, replays, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +23,11 @@ use super::{admin, backup, events, export, recommend, users};
         admin::compact,
         export::table,
         backup::make,
+        replays::start,
+        replays::status,
+        replays::promote,
+        replays::delete,
+        replays::ask,
         document
     )
 )]
