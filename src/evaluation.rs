@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::ids::IdList;
+use crate::interests::Interest;
 use crate::interests::base::Base;
 use crate::model::Model;
 
@@ -47,7 +48,7 @@ impl Quality {
     }
 }
 
-/// What is judged: a model, and the most popular products for everybody, with and without what the user already had.
+/// What is judged: a model, the most popular products for everybody, and also-bought lists, each with and without what the user already had.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Report {
     /// How many users were judged.
@@ -60,6 +61,10 @@ pub struct Report {
     pub popular: Quality,
     /// Those, leaving out what the user had.
     pub popular_unseen: Quality,
+    /// The products on the also-bought lists of what the user had, by the sum of their counts there.
+    pub also_bought: Quality,
+    /// Those, leaving out what the user had.
+    pub also_bought_unseen: Quality,
 }
 
 /// Judges a model that was trained on `base` by the hidden events. The model's products must be named by `ids` in the same order.
@@ -68,9 +73,9 @@ pub fn evaluate(model: &Model, base: &Base, ids: &IdList, hidden: &[Hidden]) -> 
     for &product in base.product_column() {
         popularity[product as usize] += 1.0;
     }
-    let ranks: Vec<[Option<usize>; 4]> = hidden
+    let ranks: Vec<[Option<usize>; 6]> = hidden
         .par_iter()
-        .map_init(Vec::new, |scores, hidden| {
+        .map_init(<(Vec<f32>, Vec<f32>)>::default, |(scores, together), hidden| {
             let interests: Vec<_> = base.row(hidden.user).collect();
             let seen: Vec<u32> = interests.iter().map(|interest| interest.product).collect();
             scores.clear();
@@ -78,7 +83,14 @@ pub fn evaluate(model: &Model, base: &Base, ids: &IdList, hidden: &[Hidden]) -> 
                 model.score_all(&vector, scores);
             }
             let rank = |scores: &[f32], seen: &[u32]| rank_of(hidden.product, scores, seen, ids);
-            [rank(scores, &[]), rank(scores, &seen), rank(&popularity, &[]), rank(&popularity, &seen)]
+            add_up_lists(model, &interests, together);
+            // What is on no list is nowhere.
+            let paired = |seen: &[u32]| {
+                rank(together, seen).filter(|_| together.get(hidden.product as usize).is_some_and(|&count| count > 0.0))
+            };
+            let (als, popular) =
+                ([rank(scores, &[]), rank(scores, &seen)], [rank(&popularity, &[]), rank(&popularity, &seen)]);
+            [als[0], als[1], popular[0], popular[1], paired(&[]), paired(&seen)]
         })
         .collect();
     let quality = |at: usize| Quality::of(&ranks.iter().map(|ranks| ranks[at]).collect::<Vec<_>>());
@@ -88,6 +100,19 @@ pub fn evaluate(model: &Model, base: &Base, ids: &IdList, hidden: &[Hidden]) -> 
         als_unseen: quality(1),
         popular: quality(2),
         popular_unseen: quality(3),
+        also_bought: quality(4),
+        also_bought_unseen: quality(5),
+    }
+}
+
+/// For each product the sum of its counts on the also-bought lists of these interests.
+fn add_up_lists(model: &Model, interests: &[Interest], together: &mut Vec<f32>) {
+    together.clear();
+    together.resize(model.products().len(), 0.0);
+    for interest in interests {
+        for also in model.also_bought().get(interest.product) {
+            together[also.product as usize] += also.count as f32;
+        }
     }
 }
 

@@ -13,9 +13,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use self::data::Data;
-use crate::actors::node::{training_pool, training_settings};
+use crate::actors::node::{pair_settings, training_pool, training_settings};
 use crate::als::{self, Iteration, Trained};
 use crate::also_bought::Table;
+use crate::also_bought::kappa::Kappa;
 use crate::clock;
 use crate::config::Config;
 use crate::evaluation::{self, LENGTHS, Quality};
@@ -60,7 +61,12 @@ pub fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     let trained = train(&data, &settings, &pool)?;
     let seconds = started.elapsed().as_secs_f64();
     let loss = trained.loss;
-    let holdout = arguments.holdout.then(|| pool.install(|| judge(&data, &settings, trained)));
+    let mut holdout = None;
+    if arguments.holdout {
+        let (pairs, never) = (pair_settings(config), AtomicBool::new(false));
+        let kappa = pool.install(|| Kappa::compute(&data.base, &data.products, pairs, None, &never))?;
+        holdout = Some(pool.install(|| judge(&data, &settings, trained, kappa.table().clone())));
+    }
     let report = Report {
         users: data.base.users(),
         products: data.base.products(),
@@ -98,7 +104,7 @@ fn train(data: &Data, settings: &als::Settings, pool: &rayon::ThreadPool) -> any
 }
 
 /// Ranks the hidden events by a trained model. Run it in the pool that is to do the work.
-pub(super) fn judge(data: &Data, settings: &als::Settings, trained: Trained) -> evaluation::Report {
+pub(super) fn judge(data: &Data, settings: &als::Settings, trained: Trained, lists: Table) -> evaluation::Report {
     let about = About {
         generation: 1,
         window: 1,
@@ -113,7 +119,7 @@ pub(super) fn judge(data: &Data, settings: &als::Settings, trained: Trained) -> 
     };
     let ids = data.products.prefix(data.base.products());
     let popular = most_popular(&data.base, &ids);
-    let model = Model::new(about, ids, trained.products, trained.gram, popular, Table::default());
+    let model = Model::new(about, ids, trained.products, trained.gram, popular, lists);
     evaluation::evaluate(&model, &data.base, model.products(), &data.hidden)
 }
 
@@ -140,14 +146,16 @@ fn print(report: &Report, out: &mut impl Write) -> io::Result<()> {
         "\nthe last event of each of {} users was hidden; where it ranks among all products:",
         holdout.users
     )?;
-    writeln!(out, "{:<34}hit rate at {k1:<6}{k2:<8}{k3:<10}NDCG at {k1:<6}{k2:<8}{k3}", "")?;
+    writeln!(out, "{:<36}hit rate at {k1:<6}{k2:<8}{k3:<10}NDCG at {k1:<6}{k2:<8}{k3}", "")?;
     let mut row = |name: &str, quality: &Quality| {
         let [h1, h2, h3] = quality.hit_rate;
         let [n1, n2, n3] = quality.ndcg;
-        writeln!(out, "{name:<34}{:<12}{h1:<6.3}{h2:<8.3}{h3:<10.3}{:<8}{n1:<6.3}{n2:<8.3}{n3:.3}", "", "")
+        writeln!(out, "{name:<36}{:<12}{h1:<6.3}{h2:<8.3}{h3:<10.3}{:<8}{n1:<6.3}{n2:<8.3}{n3:.3}", "", "")
     };
     row("als", &holdout.als)?;
     row("als, without seen products", &holdout.als_unseen)?;
     row("popular", &holdout.popular)?;
-    row("popular, without seen products", &holdout.popular_unseen)
+    row("popular, without seen products", &holdout.popular_unseen)?;
+    row("also bought", &holdout.also_bought)?;
+    row("also bought, without seen products", &holdout.also_bought_unseen)
 }

@@ -15,6 +15,7 @@ use super::train::data::{self, Data};
 use super::train::judge;
 use crate::actors::node::{training_pool, training_settings};
 use crate::als::{self, Settings};
+use crate::also_bought::Table;
 use crate::config::Config;
 use crate::evaluation::{LENGTHS, Quality, Report};
 use crate::interests::Weights;
@@ -115,7 +116,7 @@ fn candidates(count: u32, in_force: &Settings) -> Vec<Candidate> {
 
 fn try_out(data: &Data, settings: &Settings, pool: &rayon::ThreadPool) -> anyhow::Result<Report> {
     let trained = als::train(&data.base, settings, None, pool, &AtomicBool::new(false), &mut |_| ())?;
-    Ok(judge(data, settings, trained))
+    Ok(judge(data, settings, trained, Table::default()))
 }
 
 /// The better part of the candidates, best first, and the settings in force (the first of all) whatever they reached.
