@@ -44,7 +44,9 @@ fn one_event_by_post_is_given_back_and_counted_at_once() {
     let answer = http::post(node.http, "/bdr", "application/json; charset=utf-8", &event);
     assert_eq!((answer.status, answer.json()), (201, talk_event()));
     let known = http::get(node.http, "/users/9491").json();
-    assert_eq!(known, json!({"user": 9491, "interests": [{"product": 68, "clicks": 1, "purchases": 0}]}));
+    let time = "2013-01-07T01:31:24.000Z";
+    let interest = json!({"product": 68, "clicks": 1, "purchases": 0, "first": time, "last": time});
+    assert_eq!(known, json!({"user": 9491, "interests": [interest]}));
     let mut wrong = talk_event();
     wrong["is_purchase"] = json!(2);
     let answer = http::post(node.http, "/bdr", "application/json", wrong.to_string().as_bytes());

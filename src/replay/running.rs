@@ -18,6 +18,8 @@ use crate::training::Recipe;
 
 /// How often the live tail is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Whoever counts, answers or trains for the running node comes first.
+const NICENESS: i32 = 19;
 /// When the log has so many events more, reading them comes before training.
 const NEARLY_LEVEL: u64 = 100_000;
 /// So many events are judged between two looks at most; a tail that is faster is only counted.
@@ -171,6 +173,8 @@ struct Job {
 
 impl Job {
     fn run(self) {
+        // Where the system refuses, the replay is just less polite.
+        let _ = rustix::process::nice(NICENESS);
         let outcome = self.build().and_then(|()| if self.order.until.is_none() { self.follow() } else { Ok(()) });
         match outcome {
             Ok(()) | Err(ReplayError::Cancelled) => {}
