@@ -141,25 +141,25 @@ impl Replay {
         reader(self.shared.rebuild.read().unwrap_or_else(PoisonError::into_inner).counters())
     }
 
-    /// Ends the work: Y has taken over.
+    /// Ends the work: Y has taken over. Does not wait for the thread.
     pub fn promoted(&mut self) {
-        self.end();
+        self.cancel();
         lock(&self.shared.status).phase = Phase::Promoted;
     }
 
-    fn end(&mut self) {
+    fn cancel(&mut self) {
         self.shared.cancel.store(true, Ordering::Relaxed);
         self.end = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was reported by the panic hook already.
-            let _ = thread.join();
-        }
     }
 }
 
 impl Drop for Replay {
     fn drop(&mut self) {
-        self.end();
+        self.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by the panic hook already.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -186,7 +186,10 @@ impl Job {
     }
 
     fn enter(&self, phase: Phase) {
-        lock(&self.shared.status).phase = phase;
+        let mut status = lock(&self.shared.status);
+        if status.phase != Phase::Promoted {
+            status.phase = phase;
+        }
     }
 
     /// Counts up to `until`, judging the first events if there is something to judge.

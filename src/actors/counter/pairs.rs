@@ -1,6 +1,8 @@
 //! What Counter has to do with the lambda view: it knows which events belong to a stream window, and when everything is to be counted again. Who
 //! wants all interests for something else gets them in the same way.
 
+use std::time::Duration;
+
 use actix::{AsyncContext, Context, Handler, WrapFuture};
 use tokio::sync::oneshot;
 
@@ -23,6 +25,11 @@ pub(super) struct Due {
     sum: bool,
     /// Who wants the interests themselves.
     snapshots: Vec<oneshot::Sender<Frozen>>,
+}
+
+/// How often the log is asked for the time: often enough that a stream window is not served late by much of its own length.
+pub(super) fn tick_every(stream_every: Duration) -> Duration {
+    (stream_every / 10).clamp(Duration::from_millis(20), Duration::from_secs(1))
 }
 
 impl Due {

@@ -1,6 +1,7 @@
 //! Tables of all that the node knows, as they are written.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, Bytes};
@@ -8,7 +9,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::recommend::limit;
 use super::{Problem, Query, Site, admin};
@@ -19,6 +22,8 @@ use crate::store::checkpoint::Frozen;
 
 /// Pieces of a table that wait to be sent: a slow reader makes the writer wait, not the memory grow.
 const PIECES: usize = 16;
+/// Who reads nothing for so long is given up, for others may want to export too.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of a piece.
 const PIECE: usize = 64 << 10;
 
@@ -64,18 +69,18 @@ pub(crate) async fn table(
         return Err(Problem::new(StatusCode::NOT_FOUND, export::ExportError::NoModel.to_string()));
     }
     let (sender, receiver) = mpsc::channel(PIECES);
-    let pool = site.pool.clone();
+    let (pool, runtime) = (site.pool.clone(), Handle::current());
     std::thread::Builder::new()
         .name("export".into())
         .spawn(move || {
             let _turn = turn;
-            let mut out = Body { piece: Vec::with_capacity(PIECE), sender };
+            let mut out = Body { piece: Vec::with_capacity(PIECE), sender, runtime };
             let written = export::write(what, &snapshot, asked, format, &mut out, &pool, &mut |_| ());
             let outcome = written.map_err(io::Error::other).and_then(|_| out.flush());
             if let Err(error) = outcome {
                 tracing::warn!("an export ended early: {error}");
                 // The reader sees a connection that breaks off instead of an end.
-                let _ = out.sender.blocking_send(Err(error));
+                let _ = out.send(Err(error));
             }
         })
         .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("cannot start a thread: {error}")))?;
@@ -112,6 +117,19 @@ async fn snapshot(site: &Site) -> Result<Snapshot, Problem> {
 struct Body {
     piece: Vec<u8>,
     sender: mpsc::Sender<io::Result<Bytes>>,
+    runtime: Handle,
+}
+
+impl Body {
+    /// Hands on a piece, waiting for a slow reader, but not for one that has stopped reading.
+    fn send(&self, piece: io::Result<Bytes>) -> io::Result<()> {
+        let sent = self.runtime.block_on(async { timeout(PATIENCE, self.sender.send(piece)).await });
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the reader has gone")),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the reader has stopped reading")),
+        }
+    }
 }
 
 impl Write for Body {
@@ -128,7 +146,6 @@ impl Write for Body {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
-        let sent = self.sender.blocking_send(Ok(piece.into()));
-        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the reader has gone"))
+        self.send(Ok(piece.into()))
     }
 }
