@@ -1,4 +1,4 @@
-//! Backups: the event log as of one commit, a checkpoint, and a manifest with the checksum of every file.
+//! Backups: the event log as of one commit, a checkpoint, promoted settings, and a manifest with the checksum of every file.
 //!
 //! Closed segments never change, so a backup on the same file system holds links to them and costs no time; of the newest the complete records are
 //! copied. What was acknowledged before the backup was asked for is in it.
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::also_bought::lambda::Lambda;
+use crate::config::promoted;
 use crate::ids::IdTable;
 use crate::log::segment::{self, Found, Reader, Segment};
 use crate::model::Model;
@@ -118,6 +119,10 @@ pub fn take(
     fs::create_dir_all(partial.join(LOG_DIR)).map_err(at(&partial))?;
     let offset = link_log(&data_dir.join(LOG_DIR), &partial.join(LOG_DIR))?;
     write_checkpoint(&partial.join(STORE_DIR), contents, with_ids)?;
+    let settings = promoted::path(data_dir);
+    if settings.exists() {
+        fs::copy(&settings, partial.join(promoted::FILE)).map_err(at(&settings))?;
+    }
     let mut files = Vec::new();
     describe(&partial, Path::new(""), &mut files)?;
     let manifest = Manifest { version: VERSION, offset, created_at, files };
@@ -252,14 +257,27 @@ pub fn restore(dir: &Path, data_dir: &Path) -> Result<Manifest, BackupError> {
     if data_dir.join(LOG_DIR).exists() || data_dir.join(STORE_DIR).exists() {
         return Err(BackupError::NotEmpty(data_dir.to_owned()));
     }
+    // Beside, and moved when it is whole: half of a log would start as if it were one.
+    let partial = data_dir.join("restore.partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(at(&partial))?;
+    }
+    fs::create_dir_all(partial.join(LOG_DIR)).map_err(at(&partial))?;
     for entry in &manifest.files {
-        let target = data_dir.join(&entry.path);
+        let target = partial.join(&entry.path);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent).map_err(at(parent))?;
         }
         fs::copy(dir.join(&entry.path), &target).map_err(at(&target))?;
     }
-    sync_all(data_dir)?;
+    sync_all(&partial)?;
+    for name in [promoted::FILE, STORE_DIR, LOG_DIR] {
+        if partial.join(name).exists() {
+            fs::rename(partial.join(name), data_dir.join(name)).map_err(at(data_dir))?;
+        }
+    }
+    fs::remove_dir(&partial).map_err(at(&partial))?;
+    segment::sync_dir(data_dir).map_err(at(data_dir))?;
     Ok(manifest)
 }
 

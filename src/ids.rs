@@ -159,7 +159,12 @@ impl IdList {
 
     /// Whether `other` begins with these ids, so that their numbers mean the same there.
     pub fn is_prefix_of(&self, other: &Self) -> bool {
-        self.len() <= other.len() && self.iter().zip(other.iter()).all(|(ours, theirs)| ours == theirs)
+        self.len() <= other.len() && self.agrees_with(other)
+    }
+
+    /// Whether every number that both lists know means the same in both.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.iter().zip(other.iter()).all(|(ours, theirs)| ours == theirs)
     }
 
     /// All ids in the order of their numbers.

@@ -130,14 +130,18 @@ pub fn recover(
         products_before: state.counters.products().len() as u32,
         ..Changes::default()
     };
-    let lambda =
-        load_lambda(store, &state).unwrap_or_else(|| Lambda { stream_offset: saved_offset, ..Lambda::default() });
+    let (lambda, names) = load_lambda(store, &state)
+        .unwrap_or_else(|| (Lambda { stream_offset: saved_offset, ..Lambda::default() }, IdList::default()));
     let from_offset = saved_offset.min(lambda.stream_offset);
     let windows = Windows { stream: Stream::new(stream), lambda, most: stream.max_products_per_user };
     let mut replay = Replay { state, changes, saved_offset, windows, forgotten: false };
     let options = Options { from_offset, ..options };
     let mut writer = recovery::open(&data_dir.join(LOG_DIR), options, |head, events| replay.apply(head, events))?;
-    let Replay { state, changes, windows: Windows { stream, lambda, .. }, forgotten, .. } = replay;
+    let Replay { state, changes, windows: Windows { stream, mut lambda, .. }, forgotten, .. } = replay;
+    if !names.is_prefix_of(state.counters.products().list()) {
+        tracing::warn!("the kept lambda view numbers its products differently: it begins anew");
+        lambda = Lambda { stream_offset: state.counters.offset(), ..Lambda::default() };
+    }
     if writer.offset() < saved_offset {
         let dir = data_dir.join(STORE_DIR).display().to_string();
         return Err(RecoverError::LogTooShort { log: writer.offset(), checkpoint: saved_offset, dir });
@@ -146,8 +150,8 @@ pub fn recover(
     Ok(Recovered { state, saved_offset, changes, writer, stream, lambda, forgotten })
 }
 
-/// The kept lambda view, if it numbers its products as the checkpoint does.
-fn load_lambda(store: &Store, state: &State) -> Option<Lambda> {
+/// The kept lambda view and its products' names, if it numbers those as the checkpoint does.
+fn load_lambda(store: &Store, state: &State) -> Option<(Lambda, IdList)> {
     let loaded = store.load_lambda().unwrap_or_else(|error| {
         tracing::warn!("the lambda view cannot be used ({error}): its stream begins anew");
         None
@@ -155,7 +159,7 @@ fn load_lambda(store: &Store, state: &State) -> Option<Lambda> {
     let (lambda, names) = loaded?;
     let known: &IdList = state.counters.products().list();
     // Without a checkpoint everything is counted again from the log, stream windows too.
-    (!known.is_empty() && names.iter().zip(known.iter()).all(|(ours, theirs)| ours == theirs)).then_some(lambda)
+    (!known.is_empty() && names.agrees_with(known)).then_some((lambda, names))
 }
 
 /// The stream windows as the log is read.
@@ -172,6 +176,8 @@ impl Windows {
             Applied::Forgotten { user, products } => {
                 self.stream.forget(user);
                 self.lambda.forget_lists(&products);
+                // It may be from before; without one it is computed at once.
+                self.lambda.batch = None;
             }
         }
     }

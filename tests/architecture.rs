@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("log", &["clock", "event", "ids"]),
     ("store", &["als", "also_bought", "event", "ids", "interests", "log", "model", "varint", "window"]),
     ("export", &["clock", "event", "ids", "interests", "log", "model"]),
-    ("backup", &["also_bought", "ids", "log", "model", "recover", "store", "window"]),
+    ("backup", &["also_bought", "config", "ids", "log", "model", "recover", "store", "window"]),
     ("replay", &["als", "also_bought", "clock", "event", "interests", "log", "model", "training"]),
     ("recover", &["also_bought", "event", "ids", "interests", "log", "store"]),
     (

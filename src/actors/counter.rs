@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use self::compaction::Compacting;
 use self::forget::Forgotten;
 use self::pairs::Due;
-use super::messages::{Append, Closed, CountPairs, NotCounted, Position, PublishLayer, Ticket, Train};
+use super::messages::{Append, Closed, CountPairs, NotCounted, Position, Ticket, Train};
 use super::port::{Envelope, Port};
 use super::shared::{Live, Served, Writable};
 use super::worker::Worker;
@@ -48,8 +48,6 @@ pub struct Surroundings {
     pub train: Port<Train>,
     /// Where pairs of products are counted.
     pub count_pairs: Port<CountPairs>,
-    /// Where the lambda view is.
-    pub publish_layer: Port<PublishLayer>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Messages that can wait.
@@ -80,6 +78,8 @@ pub struct Counter {
     changes: Changes,
     /// Events in the last checkpoint.
     saved_offset: u64,
+    /// Checkpoints begun.
+    saves: u64,
     checkpoint_due: bool,
     checkpoint_waiters: Vec<oneshot::Sender<()>>,
     writer: Option<Writer>,
@@ -140,6 +140,7 @@ impl Counter {
             pairs_due: Due::default(),
             changes,
             saved_offset,
+            saves: 0,
             checkpoint_due: false,
             checkpoint_waiters: Vec::new(),
             writer: Some(writer),
@@ -250,8 +251,8 @@ impl Handler<Durable> for Counter {
             metrics.commit_events.observe(committed.entries.iter().map(|entry| entry.count).sum::<u64>() as f64);
         }
         metrics.log_bytes.set(committed.log_bytes as i64);
-        if committed.closed_segment {
-            self.compact(context);
+        if let Some(closed) = committed.closed_segment {
+            self.compact_closed(closed, context);
         }
         for ((ticket, _), reason) in committed.unplaced {
             let _ = ticket.done.send(Err(NotCounted::Unplaced(reason)));

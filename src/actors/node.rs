@@ -6,7 +6,9 @@ mod crew;
 mod keep_alive;
 mod start;
 
-pub use start::{log_options, pair_settings, recipe, stream_settings, training_pool, training_settings};
+pub use start::{
+    TRAINING_NICENESS, log_options, pair_settings, recipe, stream_settings, training_pool, training_settings,
+};
 
 use std::fs::File;
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
 //! What requests read without asking an actor: the live counters and the served model. Each has one writer.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -11,20 +12,29 @@ use crate::training::Recipe;
 
 /// The live counters, written by the counter actor, which replaces them as a whole when it was built anew.
 #[derive(Debug, Default)]
-pub struct Live(ArcSwap<RwLock<Counters>>);
+pub struct Live {
+    counters: ArcSwap<RwLock<Counters>>,
+    replaced: AtomicU64,
+}
 
 impl Live {
     /// Reads the counters; keep it short, for counting waits.
     pub fn read<R>(&self, reader: impl FnOnce(&Counters) -> R) -> R {
-        let counters = self.0.load();
+        let counters = self.counters.load();
         // A writer that panicked leaves whole numbers behind, at worst a part of one batch; the actor replaces them in a moment.
         reader(&counters.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How often the counters were replaced: after a compaction of the log other counters can number users and products otherwise.
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Relaxed)
     }
 
     /// Puts other counters in the place of these; hands out the way to write them.
     pub fn replace(&self, counters: Counters) -> Writable {
         let counters = Arc::new(RwLock::new(counters));
-        self.0.store(Arc::clone(&counters));
+        self.counters.store(Arc::clone(&counters));
+        self.replaced.fetch_add(1, Ordering::Relaxed);
         Writable(counters)
     }
 }

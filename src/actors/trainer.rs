@@ -53,8 +53,8 @@ pub struct Trainer {
     around: Surroundings,
     running: Option<Running>,
     waiting: Option<Train>,
-    /// The newest lists over all interests.
-    kappa: Option<Arc<Kappa>>,
+    /// The newest lists over all interests, and how often the counters had been replaced then.
+    kappa: Option<(Arc<Kappa>, u64)>,
     counting: bool,
     pairs_waiting: VecDeque<CountPairs>,
     stop_waiters: Vec<oneshot::Sender<()>>,
@@ -114,7 +114,7 @@ impl Trainer {
         let recipe = self.around.served.recipe();
         let kappa = KappaJob {
             base,
-            before: self.kappa.clone(),
+            before: self.lists_before(),
             settings: recipe.also_bought,
             live: Arc::clone(&self.around.live),
             cancel: Arc::clone(&self.cancel.0),

@@ -11,7 +11,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::client::{Client, Origin, origin};
-use crate::actors::node::{log_options, stream_settings, training_pool};
+use crate::actors::node::{TRAINING_NICENESS, log_options, stream_settings, training_pool};
 use crate::config::Config;
 use crate::export::{self, Asked, Format, Snapshot, Table};
 use crate::recover::{self, LOG_DIR};
@@ -115,7 +115,7 @@ fn write_here(arguments: &Arguments, config: &Config, out: &mut (impl Write + Se
             .with_style(ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} rows, {eta} left")?),
         None => ProgressBar::new_spinner(),
     };
-    let pool = training_pool(config.als.threads)?;
+    let pool = training_pool(config.als.threads, TRAINING_NICENESS)?;
     let mut progress = |rows| bar.set_position(rows);
     let rows = export::write(arguments.table, &snapshot, asked, arguments.format, out, &pool, &mut progress)?;
     bar.finish_and_clear();

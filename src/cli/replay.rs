@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Origin, origin};
-use crate::actors::node::{recipe, training_pool};
+use crate::actors::node::{TRAINING_NICENESS, recipe, training_pool};
 use crate::clock;
 use crate::config::{Config, promoted};
 use crate::ids::Id;
@@ -150,7 +150,7 @@ fn resting(arguments: &Arguments, config: &Config, set: &[String]) -> anyhow::Re
     let store = recover::open_store(dir)?;
     let x = store.load_model().unwrap_or_default();
     let (recipe, never) = (recipe(config), AtomicBool::new(false));
-    let pool = training_pool(config.als.threads)?;
+    let pool = training_pool(config.als.threads, TRAINING_NICENESS)?;
     let bar = bar()?;
     let (log_dir, mut rebuild) = (dir.join(LOG_DIR), Rebuild::default());
     let end = until.unwrap_or(Until::Offset(u64::MAX));
@@ -158,7 +158,7 @@ fn resting(arguments: &Arguments, config: &Config, set: &[String]) -> anyhow::Re
     bar.set_message("training");
     let model = rebuild.train(&recipe, &pool, &never)?;
     // Back in time there is no X; what came after shows how good Y was then.
-    let x = x.filter(|_| until.is_none());
+    let x = x.filter(|x| until.is_none() && x.products().agrees_with(model.products()));
     let mut comparison = Comparison::new(x.as_ref(), &model, rebuild.counters());
     let recommended = recommended(arguments, &rebuild, &model)?;
     if until.is_some() {

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use self::data::Data;
-use crate::actors::node::{pair_settings, training_pool, training_settings};
+use crate::actors::node::{TRAINING_NICENESS, pair_settings, training_pool, training_settings};
 use crate::als::{self, Iteration, Trained};
 use crate::also_bought::Table;
 use crate::also_bought::kappa::Kappa;
@@ -56,7 +56,7 @@ struct Report {
 pub fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     let data = data::load(&arguments.file, config, arguments.holdout)?;
     let settings = training_settings(config);
-    let pool = training_pool(config.als.threads).context("cannot start the training threads")?;
+    let pool = training_pool(config.als.threads, TRAINING_NICENESS).context("cannot start the training threads")?;
     let started = Instant::now();
     let trained = train(&data, &settings, &pool)?;
     let seconds = started.elapsed().as_secs_f64();

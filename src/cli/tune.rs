@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use super::train::data::{self, Data};
 use super::train::judge;
-use crate::actors::node::{training_pool, training_settings};
+use crate::actors::node::{TRAINING_NICENESS, training_pool, training_settings};
 use crate::als::{self, Settings};
 use crate::also_bought::Table;
 use crate::config::Config;
@@ -55,7 +55,7 @@ struct Candidate {
 /// Searches and reports.
 pub fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     let data = data::load(&arguments.file, config, true)?;
-    let pool = training_pool(config.als.threads).context("cannot start the training threads")?;
+    let pool = training_pool(config.als.threads, TRAINING_NICENESS).context("cannot start the training threads")?;
     let mut out = io::stdout().lock();
     let (users, products, hidden) = (data.base.users(), data.base.products(), data.hidden.len());
     writeln!(out, "{} interests of {users} users in {products} products, {hidden} hidden events", data.base.pairs())?;

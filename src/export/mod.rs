@@ -69,6 +69,9 @@ pub enum ExportError {
     /// An event in the log makes no sense.
     #[error("event {0} of the log cannot be read: another version wrote it")]
     Event(u64),
+    /// A column of numbers was given something else.
+    #[error("the first id that is a text came while the table was written; export again")]
+    Mixed,
     /// There is no model yet.
     #[error("there is no model yet: the first is trained when a window with events closes")]
     NoModel,
@@ -148,8 +151,12 @@ fn columns(table: Table, snapshot: &Snapshot) -> Result<Vec<Column>, ExportError
             let numbers = (0..rank).map(|at| Column::new(format!("factor_{at}"), Kind::Number));
             [Column::new("of", Kind::Text), Column::new("id", Kind::Text)].into_iter().chain(numbers).collect()
         }
-        Table::Recommendations => vec![user, integer("position"), product("product")],
+        Table::Recommendations => {
+            vec![user, integer("position"), Column::new("product", Kind::id(snapshot.model()?.products()))]
+        }
         Table::AlsoBought => {
+            let kind = Kind::id(snapshot.model()?.products());
+            let product = |name| Column::new(name, kind);
             vec![product("product"), integer("position"), product("other"), integer("together")]
         }
     })
@@ -160,10 +167,12 @@ impl Snapshot {
         self.model.as_deref().ok_or(ExportError::NoModel)
     }
 
-    /// Users who have interests.
+    /// Users who have interests and were not forgotten a moment ago.
     fn users(&self) -> Vec<u32> {
         let starts = self.base.starts();
-        (0..self.base.users() as u32).filter(|&user| starts[user as usize] < starts[user as usize + 1]).collect()
+        let has_interests = |user: &u32| starts[*user as usize] < starts[*user as usize + 1];
+        let known = |user: &u32| has_interests(user) && !self.users.is_forgotten(*user);
+        (0..self.base.users() as u32).filter(known).collect()
     }
 
     fn write_interests<W: Write + Send>(&self, rows: &mut Rows<'_, W>) -> Result<(), ExportError> {

@@ -210,7 +210,7 @@ impl Gathered {
         Self { cells, levels: Vec::new(), optional: column.optional }
     }
 
-    fn push(&mut self, value: &Value<'_>) {
+    fn push(&mut self, value: &Value<'_>) -> Result<(), ExportError> {
         self.levels.push(i16::from(*value != Value::Missing));
         match (&mut self.cells, value) {
             (_, Value::Missing) => {}
@@ -219,8 +219,9 @@ impl Gathered {
             }
             (Cells::Numbers(cells), Value::Number(number)) => cells.push(*number),
             (Cells::Texts(cells), value) => cells.push(value.text().into_bytes().into()),
-            (Cells::Integers(_) | Cells::Numbers(_), _) => unreachable!("a row has values of its columns' kinds"),
+            (Cells::Integers(_) | Cells::Numbers(_), _) => return Err(ExportError::Mixed),
         }
+        Ok(())
     }
 
     fn write<W: Write + Send>(&mut self, group: &mut SerializedRowGroupWriter<'_, W>) -> Result<(), ExportError> {
@@ -273,7 +274,7 @@ impl<W: Write + Send> Groups<W> {
 
     fn push(&mut self, row: &[Value<'_>]) -> Result<(), ExportError> {
         for (column, value) in self.columns.iter_mut().zip(row) {
-            column.push(value);
+            column.push(value)?;
         }
         if self.columns[0].levels.len() >= GROUP { self.write() } else { Ok(()) }
     }

@@ -80,8 +80,8 @@ pub struct Committed<T> {
     pub end_offset: u64,
     /// When, in microseconds since 1970 UTC, as the log says.
     pub committed_micros: i64,
-    /// That the newest segment be ended was asked for and done.
-    pub closed_segment: bool,
+    /// That the newest segment be ended was asked for: whether it was, or why not.
+    pub closed_segment: Option<Result<(), String>>,
     /// Bytes of the whole log.
     pub log_bytes: u64,
     /// How long writing and syncing took.
@@ -142,14 +142,6 @@ fn run<T>(mut writer: Writer, commands: &Receiver<Command<T>>, mut done: impl Fn
             return;
         }
     }
-}
-
-fn close_segment(writer: &mut Writer) -> bool {
-    let closed = writer.close_segment();
-    if let Err(error) = &closed {
-        tracing::error!("cannot begin a new file of the event log: {error}");
-    }
-    closed.is_ok()
 }
 
 fn position(writer: &Writer, producer: &str) -> Result<u64, Unplaced> {
@@ -237,7 +229,7 @@ impl<T> Group<T> {
             }
         }
         writer.shrink(self.shrunk);
-        let closed_segment = self.close_segment && broken.is_none() && close_segment(writer);
+        let closed_segment = self.close_segment.then(|| writer.close_segment().map_err(|error| error.to_string()));
         let committed = Committed {
             entries: self.entries,
             unplaced: self.unplaced,

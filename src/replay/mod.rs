@@ -19,7 +19,7 @@ use crate::also_bought::kappa::Kappa;
 use crate::clock;
 use crate::event::encoding::{self, Counted, Item};
 use crate::interests::counters::{CountError, Counters};
-use crate::log::reading::{self, ReadError};
+use crate::log::reading::{self, Cursor, ReadError};
 use crate::model::Model;
 use crate::training::Recipe;
 
@@ -60,6 +60,7 @@ impl From<als::Cancelled> for ReplayError {
 #[derive(Debug, Default)]
 pub struct Rebuild {
     counters: Counters,
+    cursor: Cursor,
 }
 
 impl Rebuild {
@@ -78,10 +79,12 @@ impl Rebuild {
         mut before: impl FnMut(&Counters, &Counted<'_>),
         mut progress: impl FnMut(u64),
     ) -> Result<(), ReplayError> {
-        let (mut outcome, counters) = (Ok(()), &mut self.counters);
-        reading::read(log_dir, counters.offset(), |head, items| {
+        let Self { counters, cursor } = self;
+        let mut outcome = Ok(true);
+        reading::read_on(log_dir, cursor, counters.offset(), |head, items| {
             let begins_behind = match until {
-                Until::Offset(end) => head.first_offset >= end,
+                // A request to forget behind the last event belongs to it.
+                Until::Offset(end) => head.first_offset > end || (head.first_offset == end && head.events > 0),
                 Until::Time(time) => head.committed_micros > time,
             };
             if begins_behind || cancel.load(Ordering::Relaxed) {
@@ -90,13 +93,15 @@ impl Rebuild {
             if head.events > 0 && head.end_offset() <= counters.offset() {
                 return ControlFlow::Continue(());
             }
-            counters.skip_to(head.first_offset);
-            outcome = count(counters, items, until, &mut before);
+            // A record in whose middle the last reading ended is gone on with.
+            let counted = counters.offset().saturating_sub(head.first_offset);
+            counters.skip_to(head.first_offset + counted);
+            outcome = count(counters, items, counted, until, &mut before);
             if counters.merge_is_due() {
                 merge(counters);
             }
             progress(counters.offset());
-            if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if matches!(outcome, Ok(true)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         outcome?;
         if cancel.load(Ordering::Relaxed) { Err(ReplayError::Cancelled) } else { Ok(()) }
@@ -126,24 +131,30 @@ impl Rebuild {
     }
 }
 
-/// Counts the items of one record, those before `until`.
+/// Counts the items of one record, those before `until`, without the first events that are counted already; tells whether it came to the end.
 fn count(
     counters: &mut Counters,
     mut items: &[u8],
+    mut counted: u64,
     until: Until,
     before: &mut impl FnMut(&Counters, &Counted<'_>),
-) -> Result<(), CountError> {
+) -> Result<bool, CountError> {
     while !items.is_empty() {
-        if matches!(until, Until::Offset(end) if counters.offset() >= end) {
-            return Ok(());
-        }
         let whole = items;
-        if let Item::Event(event) = encoding::read(&mut items)? {
-            before(counters, &event);
+        let item = encoding::read(&mut items)?;
+        let is_behind = matches!(until, Until::Offset(end) if counters.offset() >= end);
+        match item {
+            _ if counted > 0 => {
+                counted -= u64::from(!matches!(item, Item::Forget(_)));
+                continue;
+            }
+            Item::Event(_) | Item::Nothing if is_behind => return Ok(false),
+            Item::Event(event) => before(counters, &event),
+            Item::Forget(_) | Item::Nothing => {}
         }
         counters.apply(&whole[..whole.len() - items.len()])?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn merge(counters: &mut Counters) {

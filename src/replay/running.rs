@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -136,9 +136,14 @@ impl Replay {
         lock(&self.shared.model).clone()
     }
 
-    /// Reads what was counted; keep it short, for counting waits.
-    pub fn read<R>(&self, reader: impl FnOnce(&Counters) -> R) -> R {
-        reader(self.shared.rebuild.read().unwrap_or_else(PoisonError::into_inner).counters())
+    /// Reads what was counted, unless counting or training is under way just now; keep it short, for counting waits.
+    pub fn read<R>(&self, reader: impl FnOnce(&Counters) -> R) -> Option<R> {
+        let rebuild = match self.shared.rebuild.try_read() {
+            Ok(rebuild) => rebuild,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(reader(rebuild.counters()))
     }
 
     /// Ends the work: Y has taken over. Does not wait for the thread.
@@ -192,11 +197,17 @@ impl Job {
         }
     }
 
+    /// The served model, where it numbers products as the replay does: after a compaction it need not, and then there is nothing to compare.
+    fn x(&self, counters: &Counters) -> Option<Arc<Model>> {
+        (self.beside.served)().filter(|x| x.products().agrees_with(counters.products().list()))
+    }
+
     /// Counts up to `until`, judging the first events if there is something to judge.
     fn advance(&self, until: Until, comparison: &mut Option<Comparison>) -> Result<(), ReplayError> {
-        let (x, y) = ((self.beside.served)(), lock(&self.shared.model).clone());
+        let y = lock(&self.shared.model).clone();
         let mut left = JUDGED_AT_A_LOOK;
         let mut rebuild = self.shared.rebuild.write().unwrap_or_else(PoisonError::into_inner);
+        let x = self.x(rebuild.counters());
         rebuild.advance(
             &self.beside.log_dir,
             until,
@@ -224,17 +235,17 @@ impl Job {
                 }
             },
         }
+        self.enter(Phase::Training);
         self.train(&mut None)?;
         self.enter(if self.order.until.is_some() { Phase::Done } else { Phase::Level });
         Ok(())
     }
 
     fn train(&self, comparison: &mut Option<Comparison>) -> Result<(), ReplayError> {
-        self.enter(Phase::Training);
         let mut rebuild = self.shared.rebuild.write().unwrap_or_else(PoisonError::into_inner);
         let model = rebuild.train(&self.order.recipe, &self.beside.pool, &self.shared.cancel)?;
-        let x = (self.beside.served)();
         let counters = rebuild.counters();
+        let x = self.x(counters);
         match comparison {
             Some(comparison) => comparison.renew(x.as_deref(), &model, counters),
             None => *comparison = Some(Comparison::new(x.as_deref(), &model, counters)),
@@ -255,8 +266,8 @@ impl Job {
             lock(&self.shared.status).comparison.clone_from(&comparison);
             if generation() != seen {
                 seen = generation();
+                // The model before stays level meanwhile.
                 self.train(&mut comparison)?;
-                self.enter(Phase::Level);
             }
         }
         Ok(())

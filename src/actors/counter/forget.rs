@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use actix::{AsyncContext, Context, WrapFuture};
+use actix::Context;
 
 use super::Counter;
-use crate::actors::messages::{NewLayer, PublishLayer};
+use crate::actors::messages::Layer;
+use crate::config::Merge;
 use crate::interests::counters::{Applied, Counters};
 
 /// Users who were forgotten together.
@@ -43,13 +44,10 @@ impl Counter {
         self.changes.forgotten.extend(forgotten.users);
         self.stale = true;
         self.close_window(Vec::new());
-        if self.around.served.lambda().batch.is_some() {
-            self.start_batch(Vec::new(), context);
-        }
-        let port = self.around.publish_layer.clone();
-        let layer = NewLayer::Forgotten(forgotten.products.into_iter().collect());
+        // Behind the stream windows that are still being joined.
         let offset = self.counters.read(Counters::offset);
-        let publish = PublishLayer { layer, offset, waiters: Vec::new() };
-        context.spawn(async move { port.deliver(publish).await }.into_actor(self));
+        self.count_pairs(Layer::Forgotten(forgotten.products.into_iter().collect()), offset, Vec::new(), context);
+        self.pairs_due.sum |= self.around.config.lambda.merge == Merge::Sum;
+        self.start_batch(Vec::new(), context);
     }
 }

@@ -25,7 +25,11 @@ struct Merged(Result<(Arc<Base>, Vec<u32>), Panicked>);
 /// From the checkpoint thread: it is written, or not and what it would have held.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-struct Saved(Result<Result<(), StoreError>, Panicked>, Changes);
+struct Saved {
+    outcome: Result<Result<(), StoreError>, Panicked>,
+    changes: Changes,
+    number: u64,
+}
 
 impl Counter {
     /// Merges what was counted so far, on the merging thread.
@@ -64,7 +68,7 @@ impl Counter {
 
     /// Sees to it that all that was counted is in the store, as soon as no window or merge is under way.
     pub(super) fn checkpoint(&mut self, context: &mut Context<Self>) {
-        if self.counters.read(Counters::offset) == self.saved_offset {
+        if self.counters.read(Counters::offset) == self.saved_offset && self.changes.forgotten.is_empty() {
             self.tell_checkpoint_waiters();
             return;
         }
@@ -84,6 +88,8 @@ impl Counter {
     fn save(&mut self, frozen: Frozen, context: &mut Context<Self>) {
         let (base, offset) = (&frozen.base, frozen.offset);
         self.checkpoint_due = false;
+        self.saves += 1;
+        let number = self.saves;
         self.saved_offset = offset;
         let after = Changes {
             pages: BTreeSet::new(),
@@ -102,8 +108,8 @@ impl Counter {
                 counters.read(|counters| write(counters.users(), counters.products()));
             })
         };
-        self.checkpoints.run(run, move |saved| {
-            let _ = address.try_send(Saved(saved, changes));
+        self.checkpoints.run(run, move |outcome| {
+            let _ = address.try_send(Saved { outcome, changes, number });
         });
     }
 }
@@ -143,13 +149,13 @@ impl Handler<Merged> for Counter {
 impl Handler<Saved> for Counter {
     type Result = ();
 
-    fn handle(&mut self, Saved(outcome, changes): Saved, _: &mut Self::Context) {
+    fn handle(&mut self, Saved { outcome, changes, number }: Saved, context: &mut Self::Context) {
         let problem = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(panicked) => Some(panicked.to_string()),
         };
-        if let Some(problem) = problem {
+        if let Some(problem) = &problem {
             tracing::error!(
                 "cannot write a checkpoint: {problem}; the event log has everything, the next start reads more of it"
             );
@@ -160,6 +166,7 @@ impl Handler<Saved> for Counter {
             self.saved_offset = 0;
         }
         self.tell_checkpoint_waiters();
+        self.compact_after_checkpoint(number, problem.map_or(Ok(()), Err), context);
     }
 }
 

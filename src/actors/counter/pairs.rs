@@ -22,7 +22,7 @@ pub(super) struct Due {
     /// The batch view, and who waits for it.
     batch: Option<Vec<oneshot::Sender<u64>>>,
     /// What batch and later events are together.
-    sum: bool,
+    pub(super) sum: bool,
     /// Who wants the interests themselves.
     snapshots: Vec<oneshot::Sender<Frozen>>,
 }
@@ -50,7 +50,7 @@ impl Counter {
         if lambda.batch.as_ref().is_none_or(|batch| age(batch) >= every) {
             self.pairs_due.batch.get_or_insert_default();
         }
-        self.pairs_due.sum = self.around.config.lambda.merge == Merge::Sum;
+        self.pairs_due.sum |= self.around.config.lambda.merge == Merge::Sum;
         if self.pairs_due.any() {
             self.merge_for_pairs(context);
         }
@@ -103,7 +103,13 @@ impl Counter {
         }
     }
 
-    fn count_pairs(&self, layer: Layer, offset: u64, waiters: Vec<oneshot::Sender<u64>>, context: &mut Context<Self>) {
+    pub(super) fn count_pairs(
+        &self,
+        layer: Layer,
+        offset: u64,
+        waiters: Vec<oneshot::Sender<u64>>,
+        context: &mut Context<Self>,
+    ) {
         let port = self.around.count_pairs.clone();
         let count = CountPairs { layer, offset, waiters };
         context.spawn(async move { port.deliver(count).await }.into_actor(self));

@@ -38,6 +38,8 @@ pub enum Layer {
     Batch(Arc<Base>),
     /// All interests as of a stream window's end.
     Sum(Arc<Base>),
+    /// Nothing: these products' stream lists are taken away.
+    Forgotten(Vec<u32>),
 }
 
 /// To Publisher: put this into the lambda view.

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::keep_alive::Keeper;
-use super::start::{log_options, stream_settings};
+use super::start::{fits, log_options, stream_settings};
 use super::{NodeError, Ports};
 use crate::actors::counter::Counter;
 use crate::actors::ingest::Ingest;
@@ -115,7 +115,6 @@ impl Crew {
             store: self.store.clone(),
             train: self.ports.train.clone(),
             count_pairs: self.ports.count_pairs.clone(),
-            publish_layer: self.ports.publish_layer.clone(),
             metrics: Arc::clone(&self.metrics),
             mailbox: self.mailbox,
             fatal: self.fatal.clone(),
@@ -139,10 +138,18 @@ impl Crew {
             recover::recover(&config.data.dir, &store, log_options(&config), stream_settings(&config))
         });
         let recovered = recovering.await.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())?;
-        // A stream window may have died with the actor; the batch is the publisher's.
-        let mut lambda = (*self.served.lambda()).clone();
-        (lambda.stream, lambda.stream_offset) = (recovered.lambda.stream.clone(), recovered.lambda.stream_offset);
+        // A stream window may have died with the actor.
+        let mut lambda = recovered.lambda.clone();
+        let served = self.served.lambda();
+        lambda.number = lambda.number.max(served.number + 1);
+        if lambda.batch.is_some() {
+            lambda.batch.clone_from(&served.batch);
+        }
         self.served.swap_lambda(Arc::new(lambda));
+        // After a compaction the log can number products otherwise than before.
+        if self.served.model().is_some_and(|model| !fits(&model, &recovered)) {
+            self.served.clear();
+        }
         self.counter(arbiter, recovered, ended).map_err(|error| error.to_string())
     }
 

@@ -29,7 +29,9 @@ use crate::window::WindowReport;
 /// Mailboxes have room for all batches that the budget lets in, and for so many requests beside them.
 const REQUESTS: usize = 1024;
 /// Training yields to answering and counting: a tenth of their share where they compete, all of the machine where they don't.
-const TRAINING_NICENESS: i32 = 10;
+pub const TRAINING_NICENESS: i32 = 10;
+/// Replays yield to training too.
+const REPLAY_NICENESS: i32 = 19;
 
 /// How to train, from the settings.
 pub fn training_settings(config: &Config) -> als::Settings {
@@ -90,14 +92,14 @@ fn threads(config: &Config) -> usize {
     }
 }
 
-/// The training threads, which yield to all others.
-pub fn training_pool(threads: usize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+/// Threads to train on, which yield to all others by this niceness; 0 threads: one a core.
+pub fn training_pool(threads: usize, niceness: i32) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|number| format!("als-{number}"))
-        .start_handler(|_| {
+        .start_handler(move |_| {
             // Where the system refuses, training is just less polite.
-            let _ = rustix::process::nice(TRAINING_NICENESS);
+            let _ = rustix::process::nice(niceness);
         })
         .build()
 }
@@ -138,7 +140,7 @@ fn load(config: &Config, served: &Served, metrics: &Metrics) -> Result<Loaded, N
 }
 
 /// Whether the model's products are numbered as the counters number them, so that live interests mean the same products to it.
-fn fits(model: &Model, recovered: &Recovered) -> bool {
+pub(super) fn fits(model: &Model, recovered: &Recovered) -> bool {
     model.products().is_prefix_of(recovered.state.counters.products().list())
 }
 
@@ -172,8 +174,8 @@ fn answer(
         exporting: Arc::default(),
         promote: ports.promote.clone(),
         replays: Arc::default(),
-        replay_pool: Arc::new(training_pool((threads(config) / 2).max(1))?),
-        pool: Arc::new(training_pool(config.als.threads)?),
+        replay_pool: Arc::new(training_pool((threads(config) / 2).max(1), REPLAY_NICENESS)?),
+        pool: Arc::new(training_pool(config.als.threads, TRAINING_NICENESS)?),
         list_windows: ports.list_windows.clone(),
         log_reader: Arc::default(),
         ready,

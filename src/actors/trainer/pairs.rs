@@ -56,7 +56,7 @@ impl Trainer {
         let (pool, live, cancel) =
             (Arc::clone(&self.around.pool), Arc::clone(&self.around.live), Arc::clone(&self.cancel.0));
         let settings = self.around.served.recipe().also_bought;
-        let (before, metrics) = (self.kappa.clone(), Arc::clone(&self.around.metrics));
+        let (before, metrics) = (self.lists_before(), Arc::clone(&self.around.metrics));
         let job = move || {
             let _timer = metrics.also_bought_seconds.start_timer();
             pool.install(|| match layer {
@@ -66,6 +66,7 @@ impl Trainer {
                     let lists = ended.join(&ids, settings.max_products_per_user, &cancel)?;
                     Ok((NewLayer::Stream(lists), None))
                 }
+                Layer::Forgotten(products) => Ok((NewLayer::Forgotten(products), None)),
                 Layer::Batch(base) => {
                     let kappa = KappaJob { base, before, settings, live, cancel }.run()?;
                     Ok((NewLayer::Batch(kappa.table().clone()), Some(kappa)))
@@ -108,7 +109,13 @@ impl Trainer {
     pub(super) fn keep(&mut self, kappa: Arc<Kappa>) {
         self.around.metrics.also_bought_cut_users.set(kappa.cut_users as i64);
         self.around.metrics.also_bought_touched_products.set(kappa.touched as i64);
-        self.kappa = Some(kappa);
+        self.kappa = Some((kappa, self.around.live.replaced()));
+    }
+
+    /// The lists that the next ones can begin from, where users and products are still numbered as then.
+    pub(super) fn lists_before(&self) -> Option<Arc<Kappa>> {
+        let (kappa, replaced) = self.kappa.as_ref()?;
+        (*replaced == self.around.live.replaced()).then(|| Arc::clone(kappa))
     }
 }
 

@@ -199,7 +199,8 @@ pub(crate) async fn batch(request: HttpRequest, site: web::Data<Site>) -> Result
     Ok(HttpResponse::Ok().json(json!({"events": events, "seconds": started.elapsed().as_secs_f64()})))
 }
 
-/// Take the events of forgotten users out of the event log now; the answer comes when it is done.
+/// Take the events of forgotten users out of the event log now; the answer comes when it is done. A request to forget that nothing follows yet stays,
+/// with the user's id, until the next compaction after the next event.
 #[utoipa::path(
     post, path = "/compact", tag = "node",
     responses(

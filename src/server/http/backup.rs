@@ -38,9 +38,9 @@ pub(crate) async fn make(site: web::Data<Site>) -> Result<HttpResponse, Problem>
         let _turn = turn;
         let now = clock::rfc_3339(clock::now_micros());
         let dir = backup::staging(&data_dir, &now)?;
-        let with_ids = |write: &mut dyn FnMut(&_, &_)| {
-            live.read(|counters| write(counters.users(), counters.products()));
-        };
+        // Copies, for counting must not wait for a disk.
+        let (users, products) = live.read(|counters| (counters.users().clone(), counters.products().clone()));
+        let with_ids = |write: &mut dyn FnMut(&_, &_)| write(&users, &products);
         backup::take(&data_dir, &dir, &contents, with_ids, now).map(|manifest| (dir, manifest))
     });
     let made = made.await.map_err(|_| admin::interrupted())?;

@@ -1,6 +1,7 @@
 //! Tables of all that the node knows, as they are written.
 
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
@@ -75,7 +76,9 @@ pub(crate) async fn table(
         .spawn(move || {
             let _turn = turn;
             let mut out = Body { piece: Vec::with_capacity(PIECE), sender, runtime };
-            let written = export::write(what, &snapshot, asked, format, &mut out, &pool, &mut |_| ());
+            let write = || export::write(what, &snapshot, asked, format, &mut out, &pool, &mut |_| ());
+            let written =
+                catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(io::Error::other("a panic").into()));
             let outcome = written.map_err(io::Error::other).and_then(|_| out.flush());
             if let Err(error) = outcome {
                 tracing::warn!("an export ended early: {error}");

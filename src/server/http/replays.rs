@@ -16,9 +16,8 @@ use crate::actors::messages::Promote;
 use crate::actors::node::recipe;
 use crate::clock;
 use crate::config::promoted;
-use crate::ids::Id;
 use crate::interests::counters::Counters;
-use crate::model::{Model, Question};
+use crate::model::Question;
 use crate::recover::LOG_DIR;
 use crate::replay::Until;
 use crate::replay::running::{Beside, Order, Phase, Replay, Status};
@@ -233,7 +232,7 @@ pub(crate) async fn delete(path: web::Path<u64>, site: web::Data<Site>) -> Resul
     responses(
         (status = 200, description = "as GET /bdr"),
         (status = 404, description = "there is no such replay"),
-        (status = 409, description = "it has no model yet")
+        (status = 409, description = "it has no model yet, or is busy just now")
     )
 )]
 pub(crate) async fn ask(
@@ -252,7 +251,10 @@ pub(crate) async fn ask(
         let body = match (query.get("user"), query.get("product-kappa")) {
             (Some(user), None) => {
                 let user = recommend::id("user", user)?;
-                let products = recommended(known, &site, &model, &user, question);
+                let busy =
+                    || Problem::new(StatusCode::CONFLICT, format!("replay {path} is counting or training; ask again"));
+                let interests = known.replay.read(|counters| counters.interests_of(&user)).ok_or_else(busy)?;
+                let (products, _) = model.recommend(&interests.unwrap_or_default(), question);
                 json!({"user": user, "recommendedProducts": names(products)})
             }
             (None, Some(product)) => {
@@ -266,14 +268,4 @@ pub(crate) async fn ask(
         };
         Ok(HttpResponse::Ok().insert_header(("X-Replay", path.to_string())).json(body))
     })?
-}
-
-/// From the interests as of the point asked for, or else from the live ones.
-fn recommended(known: &Known, site: &Site, model: &Model, user: &Id<'_>, question: Question) -> Vec<u32> {
-    let interests = if known.replay.order.until.is_some() {
-        known.replay.read(|counters| counters.interests_of(user))
-    } else {
-        site.live.read(|counters| counters.interests_of(user))
-    };
-    model.recommend(&interests.unwrap_or_default(), question).0
 }
