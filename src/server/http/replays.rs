@@ -253,7 +253,14 @@ pub(crate) async fn ask(
                 let user = recommend::id("user", user)?;
                 let busy =
                     || Problem::new(StatusCode::CONFLICT, format!("replay {path} is counting or training; ask again"));
-                let interests = known.replay.read(|counters| counters.interests_of(&user)).ok_or_else(busy)?;
+                let is_level = known.replay.order.until.is_none();
+                let interests = site.live.read(|counters| {
+                    // A replay that follows the node knows what the node knows; after a compaction it can number products otherwise.
+                    let same = is_level && model.products().is_prefix_of(counters.products().list());
+                    same.then(|| counters.interests_of(&user))
+                });
+                let own = || known.replay.read(|counters| counters.interests_of(&user));
+                let interests = interests.or_else(own).ok_or_else(busy)?;
                 let (products, _) = model.recommend(&interests.unwrap_or_default(), question);
                 json!({"user": user, "recommendedProducts": names(products)})
             }
