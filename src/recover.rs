@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::also_bought::lambda::{Lambda, Stream, StreamSettings};
+use crate::config::promoted;
 use crate::event::encoding::{self, Item};
 use crate::ids::IdList;
 use crate::interests::counters::{Applied, CountError, Counters};
@@ -79,6 +80,34 @@ pub fn lock(dir: &Path) -> Result<File, LockError> {
         Err(TryLockError::WouldBlock) => Err(LockError::InUse(dir.to_owned())),
         Err(TryLockError::Error(source)) => Err(at_dir(source)),
     }
+}
+
+/// Why promoted settings can't be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// What was kept before, or is to be kept, is wrong.
+    #[error(transparent)]
+    Settings(#[from] promoted::NotReplayed),
+    /// The system refused something.
+    #[error("cannot keep the promoted settings in {path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Keeps settings that a replay promoted in the data directory, beside those promoted before, in one step.
+pub fn keep_promoted(data_dir: &Path, set: &[String], when: &str) -> Result<(), KeepError> {
+    let path = promoted::path(data_dir);
+    let partial = path.with_extension("partial");
+    let at_path = |source| KeepError::Io { path: path.clone(), source };
+    let kept = if path.exists() { fs::read_to_string(&path).map_err(at_path)? } else { String::new() };
+    let text = promoted::keep(&kept, set, when)?;
+    fs::write(&partial, text).map_err(at_path)?;
+    File::open(&partial).and_then(|file| file.sync_all()).map_err(at_path)?;
+    fs::rename(&partial, &path).map_err(at_path)
 }
 
 /// A node's memory as of the end of its log.

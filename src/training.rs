@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::als::{self, Cancelled};
+use crate::als::{self, Cancelled, Trained};
 use crate::also_bought;
 use crate::also_bought::Table;
 use crate::ids::IdList;
@@ -36,19 +36,24 @@ impl Recipe {
     ) -> Result<Model, Cancelled> {
         let before = before.filter(|_| self.warm_start).map(Model::factors);
         let trained = als::train(base, &self.als, before, pool, cancel, &mut |_| ())?;
-        let popular = most_popular(base, &ids);
-        let about = About {
-            generation: 0,
-            window: 0,
-            events: 0,
-            trained_at_micros: 0,
-            users: base.users_with_interests() as u64,
-            products: base.products() as u64,
-            interests: base.pairs() as u64,
-            loss: trained.loss,
-            seconds: 0.0,
-            settings: self.als.clone(),
-        };
-        Ok(Model::new(about, ids, trained.products, trained.gram, popular, also_bought))
+        Ok(model(base, ids, &self.als, trained, also_bought))
     }
+}
+
+/// The model that a training on `base` gave. Generation, window and times are left for the caller to set.
+pub fn model(base: &Base, ids: IdList, settings: &als::Settings, trained: Trained, also_bought: Table) -> Model {
+    let popular = most_popular(base, &ids);
+    let about = About {
+        generation: 0,
+        window: 0,
+        events: 0,
+        trained_at_micros: 0,
+        users: base.users_with_interests() as u64,
+        products: base.products() as u64,
+        interests: base.pairs() as u64,
+        loss: trained.loss,
+        seconds: 0.0,
+        settings: settings.clone(),
+    };
+    Model::new(about, ids, trained.products, trained.gram, popular, also_bought)
 }

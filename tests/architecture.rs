@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("export", &["clock", "event", "ids", "interests", "log", "model"]),
     ("backup", &["also_bought", "config", "ids", "log", "model", "recover", "store", "window"]),
     ("replay", &["als", "also_bought", "clock", "event", "interests", "log", "model", "training"]),
-    ("recover", &["also_bought", "event", "ids", "interests", "log", "store"]),
+    ("recover", &["also_bought", "config", "event", "ids", "interests", "log", "store"]),
     (
         "actors",
         &[
@@ -96,6 +96,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "recover",
             "replay",
             "store",
+            "training",
         ],
     ),
 ];

@@ -10,8 +10,8 @@ use bigdatariver::evaluation::{Hidden, evaluate};
 use bigdatariver::ids::{Id, IdList};
 use bigdatariver::interests::base::{Base, BaseBuilder};
 use bigdatariver::interests::{Counts, Interest, Weights};
-use bigdatariver::model::{About, Model};
 use bigdatariver::random::SplitMix64;
+use bigdatariver::training;
 
 const GROUPS: u32 = 12;
 const OLD_USERS: u32 = 6000;
@@ -76,19 +76,7 @@ fn ndcg(base: &Base, trained: Trained, hidden: &[Hidden]) -> f64 {
     for product in 0..base.products() {
         ids.push(&Id::Number(product as i64)).unwrap();
     }
-    let about = About {
-        generation: 1,
-        window: 1,
-        events: 0,
-        trained_at_micros: 0,
-        users: base.users() as u64,
-        products: base.products() as u64,
-        interests: base.pairs() as u64,
-        loss: trained.loss,
-        seconds: 0.0,
-        settings: SETTINGS,
-    };
-    let model = Model::new(about, ids, trained.products, trained.gram, Vec::new(), Table::default());
+    let model = training::model(base, ids, &SETTINGS, trained, Table::default());
     evaluate(&model, base, model.products(), hidden).als_unseen.ndcg[1]
 }
 

@@ -1,6 +1,5 @@
 //! `bdr replay`: builds the next version from the event log, beside a running node or in a data directory that rests, compares, and switches.
 
-use std::fs;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::client::{Client, Origin, origin};
 use crate::actors::node::{TRAINING_NICENESS, recipe, training_pool};
 use crate::clock;
-use crate::config::{Config, promoted};
+use crate::config::Config;
 use crate::ids::Id;
 use crate::model::{Model, Question};
 use crate::recover::{self, LOG_DIR};
@@ -206,9 +205,7 @@ fn promote(
     model.about.generation = generation;
     let windows = store.load_windows().unwrap_or_default();
     model.about.window = windows.first().map_or(0, |report| report.window.number);
-    let path = promoted::path(&config.data.dir);
-    let kept = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
-    fs::write(&path, promoted::keep(&kept, set, &clock::rfc_3339(clock::now_micros()))?)?;
+    recover::keep_promoted(&config.data.dir, set, &clock::rfc_3339(clock::now_micros()))?;
     store.save_model(Some(&Arc::new(model)), &windows)?;
     Ok(())
 }

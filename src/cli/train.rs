@@ -17,10 +17,9 @@ use crate::actors::node::{TRAINING_NICENESS, pair_settings, training_pool, train
 use crate::als::{self, Iteration, Trained};
 use crate::also_bought::Table;
 use crate::also_bought::kappa::Kappa;
-use crate::clock;
 use crate::config::Config;
 use crate::evaluation::{self, LENGTHS, Quality};
-use crate::model::{About, Model, most_popular};
+use crate::training;
 
 /// What to train on.
 #[derive(Debug, clap::Args)]
@@ -105,21 +104,8 @@ fn train(data: &Data, settings: &als::Settings, pool: &rayon::ThreadPool) -> any
 
 /// Ranks the hidden events by a trained model. Run it in the pool that is to do the work.
 pub(super) fn judge(data: &Data, settings: &als::Settings, trained: Trained, lists: Table) -> evaluation::Report {
-    let about = About {
-        generation: 1,
-        window: 1,
-        events: 0,
-        trained_at_micros: clock::now_micros(),
-        users: data.base.users() as u64,
-        products: data.base.products() as u64,
-        interests: data.base.pairs() as u64,
-        loss: trained.loss,
-        seconds: 0.0,
-        settings: settings.clone(),
-    };
     let ids = data.products.prefix(data.base.products());
-    let popular = most_popular(&data.base, &ids);
-    let model = Model::new(about, ids, trained.products, trained.gram, popular, lists);
+    let model = training::model(&data.base, ids, settings, trained, lists);
     evaluation::evaluate(&model, &data.base, model.products(), &data.hidden)
 }
 

@@ -6,6 +6,7 @@ use actix::Context;
 
 use super::Counter;
 use crate::actors::messages::Layer;
+use crate::also_bought::lambda::Stream;
 use crate::config::Merge;
 use crate::interests::counters::{Applied, Counters};
 
@@ -26,7 +27,7 @@ impl Forgotten {
 
 impl Counter {
     /// Passes what was counted to the stream window, or to those to be forgotten.
-    pub(super) fn take(stream: &mut crate::also_bought::lambda::Stream, forgotten: &mut Forgotten, applied: Applied) {
+    pub(super) fn take(stream: &mut Stream, forgotten: &mut Forgotten, applied: Applied) {
         match applied {
             Applied::Event { user, product, is_purchase } => stream.push(user, product, is_purchase),
             Applied::Forgotten { user, products } => {

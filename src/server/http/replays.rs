@@ -1,8 +1,6 @@
 //! Replays: build the next version beside the running one, compare, and switch.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::http::StatusCode;
@@ -18,7 +16,7 @@ use crate::clock;
 use crate::config::promoted;
 use crate::interests::counters::Counters;
 use crate::model::Question;
-use crate::recover::LOG_DIR;
+use crate::recover::{self, LOG_DIR};
 use crate::replay::Until;
 use crate::replay::running::{Beside, Order, Phase, Replay, Status};
 
@@ -178,7 +176,7 @@ pub(crate) async fn promote(path: web::Path<u64>, site: web::Data<Site>) -> Resu
             format!("replay {id} is not level with the running node, so it can't take over"),
         )
     })?;
-    keep(&site.entrance.config.data.dir, &set)
+    recover::keep_promoted(&site.entrance.config.data.dir, &set, &clock::rfc_3339(clock::now_micros()))
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     // After a compaction the log can number products otherwise than the node does: then Y is trained again under the node's numbers.
     let fits = site.live.read(|counters| model.products().is_prefix_of(counters.products().list()));
@@ -192,17 +190,6 @@ pub(crate) async fn promote(path: web::Path<u64>, site: web::Data<Site>) -> Resu
     lock(&site.replays).promoted.extend(set);
     with(&site, id, |known| known.replay.promoted())?;
     Ok(HttpResponse::Ok().json(json!({"generation": generation})))
-}
-
-/// Keeps the promoted settings in the data directory, in one step.
-fn keep(data_dir: &Path, set: &[String]) -> anyhow::Result<()> {
-    let path = promoted::path(data_dir);
-    let kept = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
-    let text = promoted::keep(&kept, set, &clock::rfc_3339(clock::now_micros()))?;
-    let partial = path.with_extension("partial");
-    fs::write(&partial, text)?;
-    fs::File::open(&partial)?.sync_all()?;
-    Ok(fs::rename(&partial, &path)?)
 }
 
 /// End a replay, and free what it holds.
