@@ -50,6 +50,9 @@ fn wrong_usage_and_settings_end_with_code_2_and_say_what_was_meant() {
         (&["serve", "--config", "/nowhere/bdr.toml"], "/nowhere/bdr.toml"),
         (&["sevre"], "'serve'"),
         (&["generate"], "--events"),
+        (&["replay", "--until", "tomorrow"], "expected a time such as 2026-11-23T10:00:00Z"),
+        (&["export", "everything", "--out", "x"], "possible values: interests"),
+        (&["serve", "--set", "also_bought.scroe=llr"], "did you mean `also_bought.score`?"),
     ] {
         let output = bdr(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["until", "until_offset"])]
     promote: bool,
     /// Only what was committed by this time, such as 2026-11-23T10:00:00Z
-    #[arg(long, value_name = "TIME", conflicts_with = "until_offset")]
+    #[arg(long, value_name = "TIME", conflicts_with = "until_offset", value_parser = time)]
     until: Option<String>,
     /// Only the first N events
     #[arg(long, value_name = "N")]
@@ -50,22 +50,20 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    fn until(&self) -> anyhow::Result<Option<Until>> {
-        match (&self.until, self.until_offset) {
-            (Some(time), _) => {
-                let micros = clock::parse_rfc_3339(time);
-                let micros = micros
-                    .with_context(|| format!("--until must be a time such as 2026-11-23T10:00:00Z, not {time:?}"))?;
-                Ok(Some(Until::Time(micros)))
-            }
-            (None, offset) => Ok(offset.map(Until::Offset)),
-        }
+    fn until(&self) -> Option<Until> {
+        let time = self.until.as_deref().and_then(clock::parse_rfc_3339);
+        time.map(Until::Time).or(self.until_offset.map(Until::Offset))
     }
+}
+
+/// An argument that names a time, as it was typed.
+fn time(text: &str) -> Result<String, &'static str> {
+    let expected = "expected a time such as 2026-11-23T10:00:00Z";
+    clock::parse_rfc_3339(text).map(|_| text.to_owned()).ok_or(expected)
 }
 
 /// Replays; `set` are the settings that were given as arguments, of which those of a model are the new version's.
 pub fn run(arguments: &Arguments, config: &Config, set: &[String]) -> anyhow::Result<()> {
-    arguments.until()?;
     let of_a_model = |setting: &&String| setting.starts_with("als.") || setting.starts_with("also_bought.");
     let set: Vec<String> = set.iter().filter(of_a_model).cloned().collect();
     let outcome = match origin(arguments.from.as_deref(), config)? {
@@ -145,7 +143,7 @@ fn encoded(text: &str) -> String {
 
 /// In a data directory that no node uses.
 fn resting(arguments: &Arguments, config: &Config, set: &[String]) -> anyhow::Result<Value> {
-    let (dir, until) = (&config.data.dir, arguments.until()?);
+    let (dir, until) = (&config.data.dir, arguments.until());
     let store = recover::open_store(dir)?;
     let x = store.load_model().unwrap_or_default();
     let (recipe, never) = (recipe(config), AtomicBool::new(false));
