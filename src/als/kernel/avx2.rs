@@ -37,12 +37,12 @@ fn run(lanes: Avx2, task: Task<'_>) -> Fit {
         Task::Gram { rows, width, sum } => gram::add(lanes, rows, width, sum),
         Task::Scan { blocks, vector, bar, scores, reached } => scan::scan(lanes, blocks, vector, bar, scores, reached),
         Task::Solve { system, rows, out } => match system.factors.rank() {
-            // Five rows of the matrix and the right hand side take twelve of the sixteen registers.
+            // What is added up in one pass takes at most twelve of the sixteen registers.
             0..=4 => direct::solve::<_, 4, 4>(lanes, system, rows, out),
-            5..=8 => direct::solve::<_, 8, 4>(lanes, system, rows, out),
-            9..=10 => direct::solve::<_, 10, 5>(lanes, system, rows, out),
-            11..=12 => direct::solve::<_, 12, 4>(lanes, system, rows, out),
-            13..=16 => direct::solve::<_, 16, 4>(lanes, system, rows, out),
+            5..=8 => direct::solve::<_, 8, 8>(lanes, system, rows, out),
+            9..=10 => direct::solve::<_, 10, 6>(lanes, system, rows, out),
+            11..=12 => direct::solve::<_, 12, 8>(lanes, system, rows, out),
+            13..=16 => direct::solve::<_, 16, 6>(lanes, system, rows, out),
             _ => conjugate::solve(lanes, system, rows, out),
         },
     }
@@ -102,6 +102,44 @@ impl Lanes for Avx2 {
     fn mul_add_low(self, a: Pair, b: Pair, c: Pair) -> Pair {
         // SAFETY: FMA is there.
         unsafe { Pair(_mm256_fmadd_ps(a.0, b.0, c.0), c.1) }
+    }
+
+    #[inline(always)]
+    fn spread(self, v: Pair) -> Pair {
+        // SAFETY: AVX2 is there.
+        unsafe {
+            Pair(
+                _mm256_permutevar8x32_ps(v.0, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
+                _mm256_permutevar8x32_ps(v.0, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn repeat(self, v: Pair) -> Pair {
+        // SAFETY: AVX2 is there, and with it AVX.
+        let v = unsafe { _mm256_permute2f128_ps::<0>(v.0, v.0) };
+        Pair(v, v)
+    }
+
+    #[inline(always)]
+    fn store_quads(self, v: Pair, quads: usize, to: &mut [f32]) {
+        // SAFETY: AVX2 is there, and with it AVX; `to` was found to be as long as what is stored, and these stores ask for no alignment.
+        unsafe {
+            match quads {
+                1 if to.len() >= 4 => _mm_storeu_ps(to.as_mut_ptr(), _mm256_castps256_ps128(v.0)),
+                2 if to.len() >= 8 => _mm256_storeu_ps(to.as_mut_ptr(), v.0),
+                3 if to.len() >= 12 => {
+                    _mm256_storeu_ps(to.as_mut_ptr(), v.0);
+                    _mm_storeu_ps(to.as_mut_ptr().add(8), _mm256_castps256_ps128(v.1));
+                }
+                4 if to.len() >= 16 => {
+                    _mm256_storeu_ps(to.as_mut_ptr(), v.0);
+                    _mm256_storeu_ps(to.as_mut_ptr().add(8), v.1);
+                }
+                _ => {}
+            }
+        }
     }
 
     #[inline(always)]

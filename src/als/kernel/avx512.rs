@@ -97,6 +97,35 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn spread(self, v: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3), v) }
+    }
+
+    #[inline(always)]
+    fn repeat(self, v: __m512) -> __m512 {
+        // SAFETY: AVX-512F is there.
+        unsafe { _mm512_shuffle_f32x4::<0>(v, v) }
+    }
+
+    #[inline(always)]
+    fn store_quads(self, v: __m512, quads: usize, to: &mut [f32]) {
+        // SAFETY: AVX-512F is there; `to` was found to be as long as what is stored, and these stores ask for no alignment.
+        unsafe {
+            match quads {
+                1 if to.len() >= 4 => _mm_storeu_ps(to.as_mut_ptr(), _mm512_castps512_ps128(v)),
+                2 if to.len() >= 8 => _mm256_storeu_ps(to.as_mut_ptr(), _mm512_castps512_ps256(v)),
+                3 if to.len() >= 12 => {
+                    _mm256_storeu_ps(to.as_mut_ptr(), _mm512_castps512_ps256(v));
+                    _mm_storeu_ps(to.as_mut_ptr().add(8), _mm512_extractf32x4_ps::<2>(v));
+                }
+                4 if to.len() >= 16 => _mm512_storeu_ps(to.as_mut_ptr(), v),
+                _ => {}
+            }
+        }
+    }
+
+    #[inline(always)]
     fn mul_sub_from(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: AVX-512F is there.
         unsafe { _mm512_fnmadd_ps(a, b, c) }
@@ -106,8 +135,14 @@ impl Lanes for Avx512 {
     fn inverse_root(self, pivot: __m512, limit: __m512) -> __m512 {
         // SAFETY: AVX-512F is there.
         unsafe {
-            let good = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(pivot, limit);
-            _mm512_maskz_div_ps(good, _mm512_set1_ps(1.0), _mm512_sqrt_ps(pivot))
+            // Finite ones only: the step below would make NaN of infinity.
+            let good = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(pivot, limit)
+                & _mm512_cmp_ps_mask::<_CMP_LE_OQ>(pivot, _mm512_set1_ps(f32::MAX));
+            // 14 bits of the root, and Newton's step to all of them: y (3 - pivot y²) / 2, sooner there than by a root and a division.
+            let y = _mm512_rsqrt14_ps(pivot);
+            let half = _mm512_mul_ps(_mm512_set1_ps(0.5), y);
+            let error = _mm512_fnmadd_ps(_mm512_mul_ps(pivot, y), y, _mm512_set1_ps(1.0));
+            _mm512_maskz_mov_ps(good, _mm512_fmadd_ps(half, error, y))
         }
     }
 

@@ -24,6 +24,12 @@ pub(super) trait Lanes: Copy {
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// a b + c of the first eight numbers, at half the price; the others are never read.
     fn mul_add_low(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The first four numbers, each of them four times: 0 0 0 0 1 1 1 1 2 2 2 2 3 3 3 3.
+    fn spread(self, v: Self::V) -> Self::V;
+    /// The first four numbers, all of them four times: 0 1 2 3 0 1 2 3 0 1 2 3 0 1 2 3.
+    fn repeat(self, v: Self::V) -> Self::V;
+    /// Stores the first 4 `quads` numbers of `v` at the beginning of `to`; nothing if it is too short.
+    fn store_quads(self, v: Self::V, quads: usize, to: &mut [f32]);
     /// c − a b
     fn mul_sub_from(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// 1 / √pivot where the pivot is above the limit, 0 elsewhere (also where it is not a number). No limit is negative.

@@ -21,12 +21,12 @@ impl Portable {
                 scan::scan(self, blocks, vector, bar, scores, reached)
             }
             Task::Solve { system, rows, out } => match system.factors.rank() {
-                // Two rows of the matrix in one pass are what fits into sixteen registers of 128 bits.
-                0..=4 => direct::solve::<_, 4, 2>(self, system, rows, out),
-                5..=8 => direct::solve::<_, 8, 2>(self, system, rows, out),
-                9..=10 => direct::solve::<_, 10, 2>(self, system, rows, out),
-                11..=12 => direct::solve::<_, 12, 2>(self, system, rows, out),
-                13..=16 => direct::solve::<_, 16, 2>(self, system, rows, out),
+                // Sixteen registers of 128 bits: the first pass adds up the corner and b, the others four rows.
+                0..=4 => direct::solve::<_, 4, 4>(self, system, rows, out),
+                5..=8 => direct::solve::<_, 8, 4>(self, system, rows, out),
+                9..=10 => direct::solve::<_, 10, 4>(self, system, rows, out),
+                11..=12 => direct::solve::<_, 12, 4>(self, system, rows, out),
+                13..=16 => direct::solve::<_, 16, 4>(self, system, rows, out),
                 _ => conjugate::solve(self, system, rows, out),
             },
         }
@@ -70,6 +70,23 @@ impl Lanes for Portable {
     #[inline(always)]
     fn mul_add_low(self, a: Line, b: Line, c: Line) -> Line {
         std::array::from_fn(|i| if i < LINE / 2 { a[i] * b[i] + c[i] } else { c[i] })
+    }
+
+    #[inline(always)]
+    fn spread(self, v: Line) -> Line {
+        std::array::from_fn(|i| v[i / 4])
+    }
+
+    #[inline(always)]
+    fn repeat(self, v: Line) -> Line {
+        std::array::from_fn(|i| v[i % 4])
+    }
+
+    #[inline(always)]
+    fn store_quads(self, v: Line, quads: usize, to: &mut [f32]) {
+        for (to, number) in to.iter_mut().zip(v).take(4 * quads) {
+            *to = number;
+        }
     }
 
     #[inline(always)]

@@ -32,6 +32,15 @@ fn operations_are_what_they_say<L: Lanes>(lanes: L) {
         close(stored(lanes, lanes.mul(x, y)), |i| a[i] * b[i]);
         close(stored(lanes, lanes.mul_add(x, y, z)), |i| a[i] * b[i] + c[i]);
         close(stored(lanes, lanes.mul_sub_from(x, y, z)), |i| c[i] - a[i] * b[i]);
+        let low = stored(lanes, lanes.mul_add_low(x, y, z));
+        assert_eq!(low[..8], stored(lanes, lanes.mul_add(x, y, z))[..8]);
+        assert_eq!(stored(lanes, lanes.spread(x)), std::array::from_fn(|i| a[i / 4]));
+        assert_eq!(stored(lanes, lanes.repeat(x)), std::array::from_fn(|i| a[i % 4]));
+        for quads in 1..=4 {
+            let mut to = [7.0; LINE + 1];
+            lanes.store_quads(x, quads, &mut to);
+            assert_eq!((&to[..4 * quads], &to[4 * quads..]), (&a[..4 * quads], &[7.0; LINE + 1][4 * quads..]));
+        }
         let limit = b.map(f32::abs);
         let inverse = lanes.inverse_root(x, lanes.load(&limit));
         close(stored(lanes, inverse), |i| if a[i] > limit[i] { 1.0 / a[i].sqrt() } else { 0.0 });
