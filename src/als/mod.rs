@@ -31,8 +31,8 @@ pub use self::kernel::Kernel;
 pub use self::loss::objective;
 pub use self::solve::{explain_row, solve_row};
 
-use self::columns::Columns;
-use self::half_step::Workers;
+use self::columns::{Columns, Part};
+use self::half_step::{Kept, Region, Workers};
 use self::kernel::{Fit, Side, System};
 use crate::interests::Weights;
 use crate::interests::base::Base;
@@ -40,8 +40,9 @@ use crate::interests::base::Base;
 /// The largest rank.
 pub const MAX_RANK: usize = 256;
 
-/// Fewer interests than this are not worth waking a thread for before training begins.
-const SMALL: usize = 50_000;
+/// How many bytes of user vectors a block has: what stays in the caches while the products' cells of the block are gone through. Between a
+/// quarter and twice as much was hardly slower, at ranks 10 and 64.
+const BLOCK: usize = 4 << 20;
 
 /// Training that goes on from an earlier one ends when an iteration lowers the objective by less than this part of it. A loss that falls so
 /// slowly no longer tells anything about the ranking, new users' and new products' included.
@@ -120,12 +121,20 @@ pub fn train_with(
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(Iteration),
 ) -> Result<Trained, Cancelled> {
-    let workers = Workers { kernel, pool, cancel };
-    let columns = if base.pairs() < SMALL {
-        Columns::new(base, 1)
-    } else {
-        pool.install(|| Columns::new(base, pool.current_num_threads()))
-    };
+    let bytes = settings.rank.next_multiple_of(factors::LINE).max(factors::LINE) * size_of::<f32>();
+    train_in_blocks(Workers { kernel, pool, cancel }, BLOCK / bytes, base, settings, earlier, progress)
+}
+
+/// [`train`], where long columns are cut when another `block` users begin.
+fn train_in_blocks(
+    workers: Workers<'_>,
+    block: usize,
+    base: &Base,
+    settings: &Settings,
+    earlier: Option<&Factors>,
+    progress: &mut dyn FnMut(Iteration),
+) -> Result<Trained, Cancelled> {
+    let columns = Columns::new(base, block, workers.pool);
     let mut training = Training::begin(base, &columns, settings, earlier, workers)?;
     let mut losses = Vec::with_capacity(settings.iterations);
     for number in 1..=settings.iterations {
@@ -147,12 +156,13 @@ pub fn train_with(
 
 /// Training between two half-steps.
 struct Training<'a> {
-    rows: Side<'a>,
-    columns: Side<'a>,
+    base: &'a Base,
+    columns: &'a Columns,
     settings: &'a Settings,
     workers: Workers<'a>,
     users: Factors,
     products: Factors,
+    kept: Kept,
     /// Whether the products come from an earlier training.
     continued: bool,
 }
@@ -165,18 +175,17 @@ impl<'a> Training<'a> {
         earlier: Option<&Factors>,
         workers: Workers<'a>,
     ) -> Result<Self, Cancelled> {
-        let rows = Side { starts: base.starts(), others: base.product_column(), counts: base.counts_column(), base };
-        let columns = Side { starts: columns.starts(), others: columns.users(), counts: columns.counts(), base };
         let earlier = earlier.filter(|earlier| earlier.rank() == settings.rank);
         let users = match earlier {
-            None => init::random(rows.starts, settings.rank, settings.seed, workers.pool),
+            None => init::random(base.starts(), settings.rank, settings.seed, workers.pool),
             Some(_) => Factors::zeros(base.users(), settings.rank),
         };
         let products = match earlier {
             None => Factors::zeros(base.products(), settings.rank),
-            Some(earlier) => init::continued(earlier, columns.starts, settings.seed),
+            Some(earlier) => init::continued(earlier, &columns.lengths(), settings.seed),
         };
-        let mut training = Self { rows, columns, settings, workers, users, products, continued: earlier.is_some() };
+        let (kept, continued) = (Kept::default(), earlier.is_some());
+        let mut training = Self { base, columns, settings, workers, users, products, kept, continued };
         if training.continued {
             training.solve_users()?;
         }
@@ -192,30 +201,39 @@ impl<'a> Training<'a> {
     }
 
     fn solve_products(&mut self) -> Result<Fit, Cancelled> {
-        half_step(self.workers, self.settings, self.columns, &self.users, &mut self.products)
+        let Self { base, columns, settings, workers, users, products, kept, .. } = self;
+        let gram = padded_gram(*workers, users);
+        let region = |part: &'a Part| {
+            let (others, counts) = (columns.users(), columns.counts());
+            let side = Side { starts: &part.starts, others, counts, base };
+            let (rows, long, blocks) = (part.products.clone(), &part.long[..], part.blocks().collect());
+            Region { system: System::new(side, users, &gram, settings), rows, long, blocks }
+        };
+        let regions: Vec<Region<'_>> = columns.parts().iter().map(region).collect();
+        let fit = workers.solve(&regions, kept, products);
+        if workers.cancelled() { Err(Cancelled) } else { Ok(fit) }
     }
 
     fn solve_users(&mut self) -> Result<Fit, Cancelled> {
-        half_step(self.workers, self.settings, self.rows, &self.products, &mut self.users)
+        let Self { base, settings, workers, users, products, kept, .. } = self;
+        let gram = padded_gram(*workers, products);
+        let side = Side { starts: base.starts(), others: base.product_column(), counts: base.counts_column(), base };
+        let system = System::new(side, products, &gram, settings);
+        // Their rows are short, and the products' vectors few.
+        let region = Region { system, rows: 0..base.users(), long: &[], blocks: Vec::new() };
+        let fit = workers.solve(&[region], kept, users);
+        if workers.cancelled() { Err(Cancelled) } else { Ok(fit) }
     }
 }
 
-/// Solves all rows of `side` against `factors`, into `out`.
-fn half_step(
-    workers: Workers<'_>,
-    settings: &Settings,
-    side: Side<'_>,
-    factors: &Factors,
-    out: &mut Factors,
-) -> Result<Fit, Cancelled> {
+/// VᵀV of `factors`, with ones on the diagonal of the padding.
+fn padded_gram(workers: Workers<'_>, factors: &Factors) -> Vec<f32> {
     let mut gram: Vec<f32> = workers.gram(factors).into_iter().map(|number| number as f32).collect();
     let stride = factors.stride();
     for padding in factors.rank()..stride {
         gram[padding * stride + padding] = 1.0;
     }
-    let Settings { lambda, alpha, weights, .. } = *settings;
-    let fit = workers.solve(&System { side, factors, gram: &gram, lambda, alpha, weights }, out);
-    if workers.cancelled() { Err(Cancelled) } else { Ok(fit) }
+    gram
 }
 
 /// The first `rank` rows and columns of a square matrix with padding.

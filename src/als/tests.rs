@@ -154,7 +154,6 @@ fn without_regularisation_or_confidence_nothing_is_nan() {
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let base = random_base(12_000, 900, 8);
-    assert!(base.pairs() > SMALL);
     for rank in [10, 24] {
         for kernel in Kernel::available() {
             let settings = Settings { iterations: 2, ..settings(rank) };
@@ -166,6 +165,50 @@ fn the_number_of_threads_changes_no_bit() {
             assert!(one.users == three.users && one.products == three.products, "{kernel:?} rank {rank}");
             assert_eq!((one.gram, one.losses), (three.gram, three.losses));
         }
+    }
+}
+
+/// A training where long columns are cut into cells of `block` users.
+fn in_blocks(kernel: Kernel, block: usize, threads: usize, base: &Base, settings: &Settings) -> Trained {
+    let (never, pool) = (AtomicBool::new(false), pool(threads));
+    let workers = Workers { kernel, pool: &pool, cancel: &never };
+    train_in_blocks(workers, block, base, settings, None, &mut |_| ()).unwrap()
+}
+
+#[test]
+fn columns_in_cells_train_to_the_same_vectors() {
+    let base = random_base(3_000, 60, 8);
+    let weights = Weights { click: 1.0, purchase: 0.0 };
+    for rank in [3, 10, 16, 40] {
+        for kernel in Kernel::available() {
+            let settings = Settings { iterations: 3, weights, ..settings(rank) };
+            let whole = in_blocks(kernel, 3_000, 1, &base, &settings);
+            let cells = in_blocks(kernel, 200, 1, &base, &settings);
+            assert_ne!(
+                whole.products, cells.products,
+                "sums are rounded differently, so these would be the same computation"
+            );
+            for (a, b) in whole.products.padded().iter().zip(cells.products.padded()) {
+                assert!((a - b).abs() < 1e-3, "{kernel:?} rank {rank}: {a} is not {b}");
+            }
+            for (a, b) in whole.losses.iter().zip(&cells.losses) {
+                assert!((a - b).abs() < 1e-5 * a.abs(), "{kernel:?} rank {rank}: {a} is not {b}");
+            }
+            let three = in_blocks(kernel, 200, 3, &base, &settings);
+            assert!(cells.products == three.products && cells.losses == three.losses, "{kernel:?} rank {rank}");
+        }
+    }
+}
+
+#[test]
+fn cells_without_a_positive_rating_give_zero_vectors() {
+    let base = base_of(900, 3, |_, product| u32::from(product < 2));
+    for rank in [10, 20] {
+        let nothing = Weights { click: 0.0, purchase: 1.0 };
+        let trained = in_blocks(Kernel::detect(), 50, 2, &base, &Settings { weights: nothing, ..settings(rank) });
+        assert!(trained.users.padded().iter().chain(trained.products.padded()).all(|&x| x == 0.0));
+        let trained = in_blocks(Kernel::detect(), 50, 2, &base, &Settings { lambda: 0.0, ..settings(rank) });
+        assert!(trained.products.padded().iter().all(|x| x.is_finite()) && trained.products.row(0)[0] != 0.0);
     }
 }
 

@@ -36,13 +36,13 @@ fn run(lanes: Avx512, task: Task<'_>) -> Fit {
     match task {
         Task::Gram { rows, width, sum } => gram::add(lanes, rows, width, sum),
         Task::Scan { blocks, vector, bar, scores, reached } => scan::scan(lanes, blocks, vector, bar, scores, reached),
-        Task::Solve { system, rows, out } => match system.factors.rank() {
-            0..=4 => direct::solve::<_, 4, 4>(lanes, system, rows, out),
-            5..=8 => direct::solve::<_, 8, 8>(lanes, system, rows, out),
-            9..=10 => direct::solve::<_, 10, 10>(lanes, system, rows, out),
-            11..=12 => direct::solve::<_, 12, 12>(lanes, system, rows, out),
-            13..=16 => direct::solve::<_, 16, 16>(lanes, system, rows, out),
-            _ => conjugate::solve(lanes, system, rows, out),
+        Task::Rows { system, work } => match direct::size(system.factors.rank()) {
+            4 => direct::run::<_, 4, 4>(lanes, system, work),
+            8 => direct::run::<_, 8, 8>(lanes, system, work),
+            10 => direct::run::<_, 10, 10>(lanes, system, work),
+            12 => direct::run::<_, 12, 12>(lanes, system, work),
+            16 => direct::run::<_, 16, 16>(lanes, system, work),
+            _ => conjugate::run(lanes, system, work),
         },
     }
 }

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use super::lanes::Lanes;
 use super::window::{Piece, Window, pieces};
-use super::{Fit, System};
+use super::{Fit, System, Work};
 use crate::als::factors::{LINE, Line};
 
 /// Conjugate gradient steps a row and iteration.
@@ -27,18 +27,81 @@ const CACHED: usize = 1024;
 /// How many interests go side by side, so that adding up within their vectors is shared.
 const ABREAST: usize = 4;
 
-/// Solves `rows` with the code for their number of lines.
+/// How often all interests of a row are gone through: for the residual, and for each step.
+pub(super) const PASSES: usize = 1 + STEPS;
+
+/// How many lines of sums a long row has: what is added up in a pass, the residual, the direction, and a line with the number of interests
+/// with r > 0, their share of the objective and |residual|².
+pub(super) fn lines(rank: usize) -> usize {
+    3 * rank.div_ceil(LINE) + 1
+}
+
+/// Does the work with the code for the rows' number of lines.
 #[inline(always)]
-pub(super) fn solve<L: Lanes>(lanes: L, system: &System<'_>, rows: Range<usize>, out: &mut [Line]) -> Fit {
+pub(super) fn run<L: Lanes>(lanes: L, system: &System<'_>, work: Work<'_>) -> Fit {
     macro_rules! of_width {
         ($($width:literal)*) => {
             match system.factors.stride() / LINE {
-                $($width => solve_rows::<L, $width>(lanes, system, rows, out),)*
+                $($width => run_width::<L, $width>(lanes, system, work),)*
                 _ => Fit::default(),
             }
         };
     }
     of_width!(2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+}
+
+#[inline(always)]
+fn run_width<L: Lanes, const P: usize>(lanes: L, system: &System<'_>, work: Work<'_>) -> Fit {
+    match work {
+        Work::Solve { rows, out } => solve_rows::<L, P>(lanes, system, rows, out),
+        Work::Collect { pass, rows, first, vectors, sums } => {
+            let mut window = Window::new(lanes, system, system.side.starts[rows.end] as usize);
+            let vectors = vectors.as_chunks::<P>().0;
+            for ((row, x), sums) in rows.zip(vectors).zip(sums.chunks_exact_mut(3 * P + 1)) {
+                let interests = system.side.interests(row);
+                let row = Row { lanes, system, window: &mut window, interests, ridge: 0.0 };
+                if let Some(mut sums) = Sums::of(sums) {
+                    row.collect(pass, first, x, &mut sums);
+                }
+            }
+            Fit::default()
+        }
+        Work::Complete { pass, sums, vectors } => {
+            let mut fit = Fit::default();
+            for (x, sums) in vectors.as_chunks_mut::<P>().0.iter_mut().zip(sums.chunks_exact_mut(3 * P + 1)) {
+                if let Some(mut sums) = Sums::of(sums) {
+                    fit += complete(lanes, system, pass, x, &mut sums);
+                }
+            }
+            fit
+        }
+    }
+}
+
+/// What is kept of a long row between two visits.
+struct Sums<'a, const P: usize> {
+    sum: &'a mut [Line; P],
+    residual: &'a mut [Line; P],
+    direction: &'a mut [Line; P],
+    /// n, how many of the interests have r > 0.
+    positive: &'a mut f32,
+    /// What the objective is at the row's vector.
+    objective: &'a mut f32,
+    /// |residual|²; 0 once no step can be taken.
+    squares: &'a mut f32,
+}
+
+impl<'a, const P: usize> Sums<'a, P> {
+    /// The parts of 3 P + 1 lines.
+    #[inline(always)]
+    fn of(lines: &'a mut [Line]) -> Option<Self> {
+        match lines.as_chunks_mut::<P>() {
+            ([sum, residual, direction], [[positive, objective, squares, ..]]) => {
+                Some(Self { sum, residual, direction, positive, objective, squares })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What the passes over one row's interests share.
@@ -76,31 +139,119 @@ fn solve_row<L: Lanes, const P: usize>(mut row: Row<'_, '_, L>, x: &mut [Line; P
     let (mut residual, mut objective) = row.residual(x);
     let mut direction = residual;
     let mut squares = dot(row.lanes, &residual, &residual);
-    for step in 0..STEPS {
+    for step in 1..=STEPS {
         let image = row.times(&direction);
-        let curvature = dot(row.lanes, &direction, &image);
-        if !(squares.is_normal() && curvature.is_normal() && curvature > 0.0) {
+        let Some(length) = step_length(row.lanes, squares, &direction, &image) else {
             break;
-        }
-        let length = squares / curvature;
-        if !length.is_finite() {
-            break;
-        }
+        };
         // A step lowers the objective by the square of the residual, times its length.
         objective -= f64::from(squares) * f64::from(length);
         add_scaled(row.lanes, length, &direction, x);
-        if step + 1 < STEPS {
-            add_scaled(row.lanes, -length, &image, &mut residual);
-            let before = std::mem::replace(&mut squares, dot(row.lanes, &residual, &residual));
-            let turned = direction;
-            direction = residual;
-            add_scaled(row.lanes, squares / before, &turned, &mut direction);
+        if step < STEPS {
+            squares = turn(row.lanes, length, squares, &image, &mut residual, &mut direction);
         }
     }
     Fit { objective, penalty: f64::from(row.ridge) * f64::from(dot(row.lanes, x, x)) }
 }
 
+/// Completes a pass over a long row's interests: the first gives the residual and a direction, each other one a step in it.
+#[inline(always)]
+fn complete<L: Lanes, const P: usize>(
+    lanes: L,
+    system: &System<'_>,
+    pass: usize,
+    x: &mut [Line; P],
+    sums: &mut Sums<'_, P>,
+) -> Fit {
+    let ridge = system.lambda * *sums.positive;
+    let from = if pass == 0 { &*x } else { &*sums.direction };
+    let mut image = times_gram(lanes, system, from);
+    add_scaled(lanes, ridge, from, &mut image);
+    if pass == 0 {
+        if *sums.positive == 0.0 {
+            // b is zero, and so is the solution.
+            *x = [[0.0; LINE]; P];
+            *sums.squares = 0.0;
+            return Fit::default();
+        }
+        *sums.objective += dot(lanes, x, &image);
+        *sums.residual = *sums.sum;
+        add_scaled(lanes, -1.0, &image, sums.residual);
+        *sums.direction = *sums.residual;
+        *sums.squares = dot(lanes, sums.residual, sums.residual);
+    } else {
+        add_lines(lanes, sums.sum, &mut image);
+        if let Some(length) = step_length(lanes, *sums.squares, sums.direction, &image) {
+            *sums.objective -= *sums.squares * length;
+            add_scaled(lanes, length, sums.direction, x);
+            *sums.squares = turn(lanes, length, *sums.squares, &image, sums.residual, sums.direction);
+        } else {
+            *sums.squares = 0.0;
+        }
+    }
+    if pass < STEPS {
+        return Fit::default();
+    }
+    Fit { objective: f64::from(*sums.objective), penalty: f64::from(ridge) * f64::from(dot(lanes, x, x)) }
+}
+
+/// How far to go in a direction p with this `image` Ap, for a residual with these `squares`; nothing if no step can be taken.
+#[inline(always)]
+fn step_length<L: Lanes, const P: usize>(
+    lanes: L,
+    squares: f32,
+    direction: &[Line; P],
+    image: &[Line; P],
+) -> Option<f32> {
+    let curvature = dot(lanes, direction, image);
+    let possible = squares.is_normal() && curvature.is_normal() && curvature > 0.0;
+    Some(squares / curvature).filter(|length| possible && length.is_finite())
+}
+
+/// The residual and the next direction after a step; gives |residual|².
+#[inline(always)]
+fn turn<L: Lanes, const P: usize>(
+    lanes: L,
+    length: f32,
+    before: f32,
+    image: &[Line; P],
+    residual: &mut [Line; P],
+    direction: &mut [Line; P],
+) -> f32 {
+    add_scaled(lanes, -length, image, residual);
+    let squares = dot(lanes, residual, residual);
+    let turned = *direction;
+    *direction = *residual;
+    add_scaled(lanes, squares / before, &turned, direction);
+    squares
+}
+
 impl<L: Lanes> Row<'_, '_, L> {
+    /// Adds what pass number `pass` needs of these interests of a long row, whose vector is `x`, to its sums; starts them with its `first`.
+    #[inline(always)]
+    fn collect<const P: usize>(self, pass: usize, first: bool, x: &[Line; P], sums: &mut Sums<'_, P>) {
+        if first {
+            *sums.sum = [[0.0; LINE]; P];
+            if pass == 0 {
+                (*sums.positive, *sums.objective) = (0.0, 0.0);
+            }
+        }
+        let factors = self.system.factors.lines();
+        for piece in pieces(self.interests) {
+            let weights = self.window.weights(&piece);
+            let others = &self.system.side.others[piece.start..];
+            let sum = if pass == 0 {
+                let (sum, error) = add_up::<L, P, true>(self.lanes, factors, others, weights, x, true);
+                *sums.positive += weights.positive() as f32;
+                *sums.objective += error as f32;
+                sum
+            } else {
+                add_up::<L, P, false>(self.lanes, factors, others, weights, sums.direction, true).0
+            };
+            add_lines(self.lanes, &sum, sums.sum);
+        }
+    }
+
     /// n: how many of the row's interests have r > 0.
     #[inline(always)]
     fn count_positive(&mut self) -> u64 {
@@ -114,7 +265,7 @@ impl<L: Lanes> Row<'_, '_, L> {
     /// b − Ax, and the value of the row's objective at x.
     #[inline(always)]
     fn residual<const P: usize>(&mut self, x: &[Line; P]) -> ([Line; P], f64) {
-        let mut image = self.times_gram(x);
+        let mut image = times_gram(self.lanes, self.system, x);
         add_scaled(self.lanes, self.ridge, x, &mut image);
         // xᵀGx + λn|x|²
         let mut objective = f64::from(dot(self.lanes, x, &image));
@@ -134,7 +285,7 @@ impl<L: Lanes> Row<'_, '_, L> {
     #[inline(always)]
     fn times<const P: usize>(&mut self, p: &[Line; P]) -> [Line; P] {
         let long = self.interests.len() > CACHED;
-        let mut image = self.times_gram(p);
+        let mut image = times_gram(self.lanes, self.system, p);
         add_scaled(self.lanes, self.ridge, p, &mut image);
         for piece in pieces(self.interests.clone()) {
             let weights = self.window.weights(&piece);
@@ -144,28 +295,27 @@ impl<L: Lanes> Row<'_, '_, L> {
         }
         image
     }
+}
 
-    /// Gp, as a sum of G's rows: G is symmetric.
-    #[inline(always)]
-    fn times_gram<const P: usize>(&self, p: &[Line; P]) -> [Line; P] {
-        let lanes = self.lanes;
-        let rows = self.system.gram.as_chunks::<LINE>().0.as_chunks::<P>().0;
-        // Two sums, because one multiply-add must wait for the one before it in its sum.
-        let mut even = [lanes.splat(0.0); P];
-        let mut odd = even;
-        for (pair, numbers) in rows.as_chunks::<2>().0.iter().zip(p.as_flattened().as_chunks::<2>().0) {
-            let (left, right) = (lanes.splat(numbers[0]), lanes.splat(numbers[1]));
-            for i in 0..P {
-                even[i] = lanes.mul_add(left, lanes.load(&pair[0][i]), even[i]);
-                odd[i] = lanes.mul_add(right, lanes.load(&pair[1][i]), odd[i]);
-            }
-        }
-        let mut image = [[0.0; LINE]; P];
+/// Gp, as a sum of G's rows: G is symmetric.
+#[inline(always)]
+fn times_gram<L: Lanes, const P: usize>(lanes: L, system: &System<'_>, p: &[Line; P]) -> [Line; P] {
+    let rows = system.gram.as_chunks::<LINE>().0.as_chunks::<P>().0;
+    // Two sums, because one multiply-add must wait for the one before it in its sum.
+    let mut even = [lanes.splat(0.0); P];
+    let mut odd = even;
+    for (pair, numbers) in rows.as_chunks::<2>().0.iter().zip(p.as_flattened().as_chunks::<2>().0) {
+        let (left, right) = (lanes.splat(numbers[0]), lanes.splat(numbers[1]));
         for i in 0..P {
-            lanes.store(lanes.add(even[i], odd[i]), &mut image[i]);
+            even[i] = lanes.mul_add(left, lanes.load(&pair[0][i]), even[i]);
+            odd[i] = lanes.mul_add(right, lanes.load(&pair[1][i]), odd[i]);
         }
-        image
     }
+    let mut image = [[0.0; LINE]; P];
+    for i in 0..P {
+        lanes.store(lanes.add(even[i], odd[i]), &mut image[i]);
+    }
+    image
 }
 
 /// Some interests that are worked on together.

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use super::lanes::Lanes;
 use super::window::{Piece, Window, pieces};
-use super::{Fit, LARGEST_DIRECT_RANK, System};
+use super::{Fit, LARGEST_DIRECT_RANK, System, Work};
 use crate::als::factors::{LINE, Line};
 
 /// How many interests ahead vectors are fetched. It is latency that bounds this kernel: 4 ahead took five times as long as 96.
@@ -31,8 +31,17 @@ const MOST_LINES: usize = lines(LARGEST_DIRECT_RANK);
 
 /// How many lines the sums of one row take at this rank: the quads of A's lower triangle, row after row, those of b, and at the beginning of
 /// the last line the number of interests with r > 0 and Σ (1 + αr).
-const fn lines(rank: usize) -> usize {
+pub(super) const fn lines(rank: usize) -> usize {
     (first_quad(rank) + rank.div_ceil(QUAD)).div_ceil(LINE / QUAD) + 1
+}
+
+/// The size of systems for this rank: the next one that there is code for. Larger ranks are left as they are.
+pub(super) const fn size(rank: usize) -> usize {
+    match rank {
+        9..=10 => 10,
+        0..=LARGEST_DIRECT_RANK => rank.next_multiple_of(QUAD),
+        _ => rank,
+    }
 }
 
 /// How many quads there are before those of row `row` of A, or before those of b for the row behind the last.
@@ -41,30 +50,41 @@ const fn first_quad(row: usize) -> usize {
     QUAD * group * (group + 1) / 2 + within * (group + 1)
 }
 
-/// Solves `rows`; at most `PASS` rows of A, four or more, grow in registers in one pass over a row's interests. `R` is the rank, rounded up
+/// Does the work; at most `PASS` rows of A, four or more, grow in registers in one pass over a row's interests. `R` is the rank, rounded up
 /// to one of few sizes.
 #[inline(always)]
-pub(super) fn solve<L: Lanes, const R: usize, const PASS: usize>(
+pub(super) fn run<L: Lanes, const R: usize, const PASS: usize>(lanes: L, system: &System<'_>, work: Work<'_>) -> Fit {
+    match work {
+        Work::Solve { rows, out } => solve::<L, R, PASS>(lanes, system, rows, out),
+        Work::Collect { rows, first, sums, .. } => {
+            let mut collector = Collector::new(lanes, system, &rows);
+            for (row, sums) in rows.zip(sums.chunks_exact_mut(lines(R))) {
+                collector.collect::<R, PASS>(system.side.interests(row), first, sums);
+            }
+            Fit::default()
+        }
+        Work::Complete { sums, vectors, .. } => finish::<L, R>(lanes, system, sums, vectors),
+    }
+}
+
+/// Solves `rows`.
+#[inline(always)]
+fn solve<L: Lanes, const R: usize, const PASS: usize>(
     lanes: L,
     system: &System<'_>,
     rows: Range<usize>,
     out: &mut [Line],
 ) -> Fit {
-    let starts = system.side.starts;
-    let mut collector = Collector {
-        lanes,
-        system,
-        window: Window::new(lanes, system, starts[rows.end] as usize),
-        fresh: [[0.0; LINE]; MOST_LINES],
-    };
+    let mut collector = Collector::new(lanes, system, &rows);
     let mut batch = [[0.0; LINE]; LINE * MOST_LINES];
     let batch = &mut batch[..LINE * lines(R)];
     let mut fit = Fit::default();
     for (group, out) in rows.clone().step_by(LINE).zip(out.chunks_mut(LINE)) {
         for (lane, sums) in batch.chunks_exact_mut(lines(R)).enumerate() {
-            let row = (group + lane).min(rows.end);
-            let next = (row + 1).min(rows.end);
-            collector.collect::<R, PASS>(starts[row] as usize..starts[next] as usize, sums);
+            let row = group + lane;
+            let end = system.side.starts[rows.end] as usize;
+            let interests = if row < rows.end { system.side.interests(row) } else { end..end };
+            collector.collect::<R, PASS>(interests, true, sums);
         }
         fit += finish::<L, R>(lanes, system, batch, out);
     }
@@ -80,12 +100,18 @@ struct Collector<'a, L> {
     fresh: [Line; MOST_LINES],
 }
 
-impl<L: Lanes> Collector<'_, L> {
-    /// Puts the sums over these interests, all those of a row, into `sums`.
+impl<'a, L: Lanes> Collector<'a, L> {
+    /// For these rows.
     #[inline(always)]
-    fn collect<const R: usize, const PASS: usize>(&mut self, row: Range<usize>, sums: &mut [Line]) {
-        let mut first = true;
-        // A row without interests has one empty piece, which clears what was there before.
+    fn new(lanes: L, system: &'a System<'a>, rows: &Range<usize>) -> Self {
+        let window = Window::new(lanes, system, system.side.starts[rows.end] as usize);
+        Self { lanes, system, window, fresh: [[0.0; LINE]; MOST_LINES] }
+    }
+
+    /// Puts the sums over these interests of a row into `sums` if they are the row's `first`, else adds them to those that are there.
+    #[inline(always)]
+    fn collect<const R: usize, const PASS: usize>(&mut self, row: Range<usize>, mut first: bool, sums: &mut [Line]) {
+        // Without interests there is one empty piece, which clears what was there before.
         for piece in pieces(row.clone()).chain(row.is_empty().then_some(row)) {
             let weights = self.window.weights(&piece);
             let others = &self.system.side.others[piece.start..];

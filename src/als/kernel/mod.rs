@@ -21,6 +21,7 @@ mod tests;
 
 use std::ops::{AddAssign, Range};
 
+use super::Settings;
 use super::factors::{Factors, LINE, Line};
 use crate::interests::Weights;
 use crate::interests::base::{Base, PackedCounts};
@@ -102,6 +103,14 @@ pub(super) struct Side<'a> {
     pub base: &'a Base,
 }
 
+impl Side<'_> {
+    /// Where the interests of a row are.
+    #[inline]
+    fn interests(&self, row: usize) -> Range<usize> {
+        self.starts[row] as usize..self.starts[row + 1] as usize
+    }
+}
+
 /// The least-squares problems of one half-step: a row's vector x minimises
 /// `Σ_all (x·v)² + Σ_interests [c (1 − x·v)² − (x·v)²] + λ n |x|²` over the other side's vectors v (Hu, Koren, Volinsky 2008, equation 3,
 /// with MLlib's scaling of λ by the number n of the row's interests).
@@ -117,14 +126,44 @@ pub(super) struct System<'a> {
     pub weights: Weights,
 }
 
+impl<'a> System<'a> {
+    /// The problems of `side` against the other side's `factors`, whose padded VᵀV is `gram`.
+    pub(super) fn new(side: Side<'a>, factors: &'a Factors, gram: &'a [f32], settings: &Settings) -> Self {
+        let Settings { lambda, alpha, weights, .. } = *settings;
+        Self { side, factors, gram, lambda, alpha, weights }
+    }
+}
+
 /// What a kernel can be asked to do.
 pub(super) enum Task<'a> {
-    /// Solve `rows`, writing their vectors to `out` (which holds the vectors of the iteration before).
-    Solve { system: &'a System<'a>, rows: Range<usize>, out: &'a mut [Line] },
+    /// Solve rows of a system.
+    Rows { system: &'a System<'a>, work: Work<'a> },
     /// Add VᵀV of `rows` (`width` lines each) to the lower triangle of `sum`, (16 width)² numbers.
     Gram { rows: &'a [Line], width: usize, sum: &'a mut [f64] },
     /// Score products for a reader, as [`Kernel::scan`] says; no more blocks than `scores` has lines.
     Scan { blocks: &'a [Line], vector: &'a [f32], bar: f32, scores: &'a mut [Line], reached: &'a mut u32 },
+}
+
+/// How rows of a system are solved: in one go, or, long ones, bit by bit: for each pass every cell is collected, one block after another, and
+/// then the pass is completed. Of a long row there are [`sums_lines`] lines of sums.
+pub(super) enum Work<'a> {
+    /// Solve `rows`, writing their vectors to `out` (which holds the vectors of the iteration before).
+    Solve { rows: Range<usize>, out: &'a mut [Line] },
+    /// Add up the cells `rows` in pass number `pass`, for long rows whose vectors are so far `vectors`: after what is in `sums` already, or
+    /// as the `first` of their rows.
+    Collect { pass: usize, rows: Range<usize>, first: bool, vectors: &'a [Line], sums: &'a mut [Line] },
+    /// Complete pass number `pass` for sixteen rows, or less, whose vectors are `vectors`; `sums` has room for sixteen.
+    Complete { pass: usize, sums: &'a mut [Line], vectors: &'a mut [Line] },
+}
+
+/// How many passes over its interests a long row needs.
+pub(super) fn passes(rank: usize) -> usize {
+    if rank <= LARGEST_DIRECT_RANK { 1 } else { conjugate::PASSES }
+}
+
+/// How many lines of sums a long row needs.
+pub(super) fn sums_lines(rank: usize) -> usize {
+    if rank <= LARGEST_DIRECT_RANK { direct::lines(direct::size(rank)) } else { conjugate::lines(rank) }
 }
 
 /// How well solved rows fit.

@@ -20,14 +20,14 @@ impl Portable {
             Task::Scan { blocks, vector, bar, scores, reached } => {
                 scan::scan(self, blocks, vector, bar, scores, reached)
             }
-            Task::Solve { system, rows, out } => match system.factors.rank() {
+            Task::Rows { system, work } => match direct::size(system.factors.rank()) {
                 // Sixteen registers of 128 bits: the first pass adds up the corner and b, the others four rows.
-                0..=4 => direct::solve::<_, 4, 4>(self, system, rows, out),
-                5..=8 => direct::solve::<_, 8, 4>(self, system, rows, out),
-                9..=10 => direct::solve::<_, 10, 4>(self, system, rows, out),
-                11..=12 => direct::solve::<_, 12, 4>(self, system, rows, out),
-                13..=16 => direct::solve::<_, 16, 4>(self, system, rows, out),
-                _ => conjugate::solve(self, system, rows, out),
+                4 => direct::run::<_, 4, 4>(self, system, work),
+                8 => direct::run::<_, 8, 4>(self, system, work),
+                10 => direct::run::<_, 10, 4>(self, system, work),
+                12 => direct::run::<_, 12, 4>(self, system, work),
+                16 => direct::run::<_, 16, 4>(self, system, work),
+                _ => conjugate::run(self, system, work),
             },
         }
     }
