@@ -93,10 +93,10 @@ fn dense(factors: &Factors) -> DMatrix<f64> {
     DMatrix::from_row_iterator(factors.rows(), factors.rank(), factors.unpadded().map(f64::from))
 }
 
-/// The objective of the dense implementation after all iterations, from random vectors of its own.
+/// The objective of the dense implementation after all iterations, from random vectors of its own for each seed.
 fn dense_training(ratings: &DMatrix<f64>, settings: &Settings) -> f64 {
-    let mut random = SplitMix64::new(99);
-    let mut users = DMatrix::from_fn(ratings.nrows(), settings.rank, |_, _| random.gaussian());
+    let mut random = SplitMix64::new(settings.seed);
+    let mut users = DMatrix::from_fn(ratings.nrows(), settings.rank, |_, _| random.unit() - 0.5);
     users.row_iter_mut().for_each(|mut row| row /= row.norm());
     let mut products = DMatrix::zeros(0, 0);
     for _ in 0..settings.iterations {
@@ -110,11 +110,12 @@ fn dense_training(ratings: &DMatrix<f64>, settings: &Settings) -> f64 {
 fn reaches_the_objective_of_the_dense_implementation() {
     let base = base();
     for rank in [5, 10, 16, 24] {
-        let settings = settings(rank);
-        let expected = dense_training(&ratings(&base, &settings), &settings);
+        // Where training ends depends on where it began by half a percent, so these are averages.
+        let starts: Vec<Settings> = (1..=4).map(|seed| Settings { seed, ..settings(rank) }).collect();
+        let mean = |objective: &dyn Fn(&Settings) -> f64| starts.iter().map(objective).sum::<f64>() / 4.0;
+        let expected = mean(&|settings| dense_training(&ratings(&base, settings), settings));
         for kernel in Kernel::available() {
-            let trained = train(kernel, 1, &settings);
-            let reached = trained.loss * base.pairs() as f64;
+            let reached = mean(&|settings| train(kernel, 1, settings).loss * base.pairs() as f64);
             assert!(reached <= expected * 1.005, "{kernel:?} rank {rank}: {reached} against {expected}");
         }
     }

@@ -12,20 +12,26 @@ use crate::random::SplitMix64;
 /// Rows that one thread fills at a time.
 const CHUNK: usize = 1024;
 
-/// Fills one row with the unit-norm gaussian vector that belongs to `seed` and `row`.
+/// Fills one row with the vector of length one that belongs to `seed` and `row`.
 fn random_row(numbers: &mut [f32], seed: u64, row: usize) {
     let mut random = SplitMix64::for_row(seed, row as u64);
     let mut squares = 0.0;
     for number in &mut *numbers {
-        let gaussian = random.gaussian();
-        squares += gaussian * gaussian;
-        *number = gaussian as f32;
+        *number = bell(random.next_u64());
+        squares += *number * *number;
     }
-    // A sum of zero would need a gaussian of exactly zero in every place; such a row stays zero.
-    let scale = if squares > 0.0 { (1.0 / squares.sqrt()) as f32 } else { 0.0 };
+    let scale = 1.0 / squares.sqrt();
     for number in numbers {
         *number *= scale;
     }
+}
+
+/// A number about as often as a normal one, up to its scale, and never zero: the sum of four uniform ones (the parts of `bits`) less what it is
+/// on average. For a direction that is as good as a normal number, and needs no logarithm, of which a large rank and five million users took
+/// seconds.
+fn bell(bits: u64) -> f32 {
+    let sum: u32 = (0..4).map(|part| u32::from((bits >> (16 * part)) as u16)).sum();
+    sum as f32 - (2.0 * 65_535.0 - 0.5)
 }
 
 /// Random rows where `starts` (one entry more than there are rows) gives the row any interest, zeros elsewhere: a row without interests
