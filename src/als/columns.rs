@@ -47,9 +47,14 @@ impl Columns {
         let pairs = base.pairs();
         let count = (pairs / PART).clamp(1, MOST_PARTS);
         let block = block.max(1);
-        let sizes = if base.users() > block { pool.install(|| sizes(base, block)) } else { sizes(base, block) };
+        let totals = totals(base);
+        let cells = if base.users() > block {
+            pool.install(|| Cells::new(base, block, &totals))
+        } else {
+            Cells { long: vec![false; totals.len()], sizes: Vec::new() }
+        };
         let mut columns = Self {
-            parts: parts(base.products(), &sizes, count),
+            parts: parts(&totals, &cells, count),
             users: vec![0; pairs],
             counts: vec![PackedCounts::default(); pairs],
         };
@@ -106,48 +111,72 @@ impl Part {
     }
 }
 
-/// How many interests each product has in each block of users.
-fn sizes(base: &Base, block: usize) -> Vec<Vec<u32>> {
-    let size = |first: usize| {
-        let last = (first + block).min(base.users());
-        let mut sizes = vec![0; base.products()];
-        for &product in &base.product_column()[base.starts()[first] as usize..base.starts()[last] as usize] {
-            sizes[product as usize] += 1;
-        }
-        sizes
-    };
-    let blocks: Vec<usize> = (0..base.users()).step_by(block).collect();
-    if blocks.len() > 1 { blocks.into_par_iter().map(size).collect() } else { blocks.into_iter().map(size).collect() }
+/// How many interests each product has.
+fn totals(base: &Base) -> Vec<u64> {
+    let mut totals = vec![0; base.products()];
+    for &product in base.product_column() {
+        totals[product as usize] += 1;
+    }
+    totals
 }
 
-/// Cuts the products into `count` runs with about equally many interests.
-fn parts(products: usize, sizes: &[Vec<u32>], count: usize) -> Vec<Part> {
-    let totals: Vec<u64> =
-        (0..products).map(|product| sizes.iter().map(|sizes| u64::from(sizes[product])).sum()).collect();
+/// The cells of long columns.
+struct Cells {
+    /// Whether each product's column is long.
+    long: Vec<bool>,
+    /// How many interests the cells have: a list a block, with an entry for each long column. Their number is bounded by that of interests,
+    /// which one for every product and block would not be.
+    sizes: Vec<Vec<u32>>,
+}
+
+impl Cells {
+    fn new(base: &Base, block: usize, totals: &[u64]) -> Self {
+        let blocks: Vec<usize> = (0..base.users()).step_by(block).collect();
+        let is_long = |&total: &u64| blocks.len() > 1 && total >= LEAST_IN_CELL * blocks.len() as u64;
+        let long: Vec<bool> = totals.iter().map(is_long).collect();
+        let count = long.iter().filter(|&&long| long).count();
+        // Short columns are counted behind the last long one.
+        let mut next = 0..count;
+        let places: Vec<usize> =
+            long.iter().map(|&long| if long { next.next().unwrap_or(count) } else { count }).collect();
+        let sizes_of = |first: usize| {
+            let last = (first + block).min(base.users());
+            let mut sizes = vec![0; count + 1];
+            for &product in &base.product_column()[base.starts()[first] as usize..base.starts()[last] as usize] {
+                sizes[places[product as usize]] += 1;
+            }
+            sizes.truncate(count);
+            sizes
+        };
+        let sizes = if count > 0 { blocks.into_par_iter().map(sizes_of).collect() } else { Vec::new() };
+        Self { long, sizes }
+    }
+}
+
+/// Cuts the products into at most `count` runs with about equally many interests.
+fn parts(totals: &[u64], cells: &Cells, count: usize) -> Vec<Part> {
     let share = totals.iter().sum::<u64>() / count as u64 + 1;
-    let is_long = |product: usize| sizes.len() > 1 && totals[product] >= LEAST_IN_CELL * sizes.len() as u64;
     let mut parts = Vec::with_capacity(count);
-    let (mut first, mut at) = (0, 0);
-    while first < products {
+    let (mut first, mut at, mut long_before) = (0, 0, 0);
+    while first < totals.len() {
         let mut starts = Vec::new();
-        let begin = at;
-        let mut end = first;
-        let mut interests = 0;
-        while end < products && interests < share {
+        let (mut end, mut interests) = (first, 0);
+        while end < totals.len() && interests < share {
             interests += totals[end];
             starts.push(at);
-            at += if is_long(end) { 0 } else { totals[end] };
+            at += if cells.long[end] { 0 } else { totals[end] };
             end += 1;
         }
-        let long: Vec<u32> = (first..end).filter(|&product| is_long(product)).map(|product| product as u32).collect();
-        for sizes in sizes {
-            for &product in &long {
+        let long: Vec<u32> =
+            (first..end).filter(|&product| cells.long[product]).map(|product| product as u32).collect();
+        for sizes in &cells.sizes {
+            for &size in &sizes[long_before..long_before + long.len()] {
                 starts.push(at);
-                at += u64::from(sizes[product as usize]);
+                at += u64::from(size);
             }
         }
         starts.push(at);
-        debug_assert_eq!(at - begin, interests);
+        long_before += long.len();
         parts.push(Part { products: first..end, long, starts });
         first = end;
     }

@@ -99,7 +99,7 @@ pub struct Cancelled;
 ///
 /// With the product factors of an `earlier` training (of the same rank: others are ignored) training goes on from there, beginning with the
 /// users, and ends when it has settled; products it does not know begin at random. `cancel` is looked at every few microseconds; `progress` is called after each iteration.
-/// Beyond `base`, 8 bytes an interest and the vectors are needed at the peak.
+/// Beyond `base`, 8 to 9 bytes an interest (more with few users, where that matters little) and the vectors are needed at the peak.
 pub fn train(
     base: &Base,
     settings: &Settings,
