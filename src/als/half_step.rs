@@ -10,12 +10,14 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::factors::{Factors, LINE, Line};
-use super::kernel::{Fit, Kernel, System, Task, Work, passes, sums_lines};
+use super::kernel::{Axes, Fit, Gram, Kernel, System, Task, Work, passes, sums_lines};
 
 /// About how many interests one thread takes at a time: tens of microseconds of work. Less than that is not worth waking a thread for.
 const CHUNK: u64 = 8192;
 /// The fewest rows of a factor matrix that are worth a task of their own when VᵀV is added up.
 const GRAM_ROWS: usize = 4096;
+/// The rows of a factor matrix that one thread turns at a time.
+const TURN_ROWS: usize = 1024;
 /// The most such tasks: each brings a matrix to add up.
 const GRAM_TASKS: usize = 64;
 
@@ -102,6 +104,9 @@ impl Workers<'_> {
         for &row in regions.iter().flat_map(|region| region.long) {
             vectors.extend_from_slice(&out.lines()[row as usize * width..][..width]);
         }
+        if let Some(Region { system: System { gram: Gram::Turned(axes), .. }, .. }) = regions.first() {
+            self.turn(vectors, axes);
+        }
         let blocks = regions.iter().map(|region| region.blocks.len()).max().unwrap_or(0);
         for pass in 0..passes(rank) {
             for block in 0..blocks {
@@ -120,6 +125,14 @@ impl Workers<'_> {
             fits.into_iter().for_each(|part| fit += part);
         }
         (fit, vectors)
+    }
+
+    /// Turns `rows`, vectors of the side whose systems have these axes.
+    pub(super) fn turn(&self, rows: &mut [Line], axes: &Axes) {
+        let width = axes.eigenvalues.len();
+        self.map(rows.chunks_mut(TURN_ROWS * width).collect(), |rows| {
+            self.kernel.run(Task::Turn { rows, width, turn: &axes.turn })
+        });
     }
 
     /// VᵀV over all rows, stride × stride, zero in the padding.

@@ -6,10 +6,11 @@
 //! solved later from the product vectors alone ([`solve_row`]) gets the vector that training would have given.
 //!
 //! In reading order: [`factors`] is how vectors lie in memory, [`init`] where they begin, [`columns`] the interests by product,
-//! [`half_step`] who solves which rows on which thread, [`kernel`] how rows are solved, [`loss`] and [`solve`] the yardstick and the reader's
-//! side. Nothing here reads a clock or a file, and nothing random has another source than the seed: the same base and settings give the
-//! same bits on one kind of processor, whatever the number of threads.
+//! [`axes`] in which coordinates, [`half_step`] who solves which rows on which thread, [`kernel`] how rows are solved, [`loss`] and [`solve`]
+//! the yardstick and the reader's side. Nothing here reads a clock or a file, and nothing random has another source than the seed: the same
+//! base and settings give the same bits on one kind of processor, whatever the number of threads.
 
+mod axes;
 mod columns;
 pub mod factors;
 mod half_step;
@@ -202,7 +203,7 @@ impl<'a> Training<'a> {
 
     fn solve_products(&mut self) -> Result<Fit, Cancelled> {
         let Self { base, columns, settings, workers, users, products, kept, .. } = self;
-        let gram = padded_gram(*workers, users);
+        let gram = axes::prepare(*workers, users);
         let region = |part: &'a Part| {
             let (others, counts) = (columns.users(), columns.counts());
             let side = Side { starts: &part.starts, others, counts, base };
@@ -216,7 +217,7 @@ impl<'a> Training<'a> {
 
     fn solve_users(&mut self) -> Result<Fit, Cancelled> {
         let Self { base, settings, workers, users, products, kept, .. } = self;
-        let gram = padded_gram(*workers, products);
+        let gram = axes::prepare(*workers, products);
         let side = Side { starts: base.starts(), others: base.product_column(), counts: base.counts_column(), base };
         let system = System::new(side, products, &gram, settings);
         // Their rows are short, and the products' vectors few.
@@ -224,16 +225,6 @@ impl<'a> Training<'a> {
         let fit = workers.solve(&[region], kept, users);
         if workers.cancelled() { Err(Cancelled) } else { Ok(fit) }
     }
-}
-
-/// VᵀV of `factors`, with ones on the diagonal of the padding.
-fn padded_gram(workers: Workers<'_>, factors: &Factors) -> Vec<f32> {
-    let mut gram: Vec<f32> = workers.gram(factors).into_iter().map(|number| number as f32).collect();
-    let stride = factors.stride();
-    for padding in factors.rank()..stride {
-        gram[padding * stride + padding] = 1.0;
-    }
-    gram
 }
 
 /// The first `rank` rows and columns of a square matrix with padding.

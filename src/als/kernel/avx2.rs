@@ -10,7 +10,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::Lanes;
-use super::{Fit, Task, conjugate, direct, gram, scan};
+use super::{Fit, Gram, Task, conjugate, direct, gram, scan, turn};
 use crate::als::factors::Line;
 
 /// Proof that the processor has AVX2 and FMA; only [`Avx2::new`] makes one.
@@ -36,15 +36,18 @@ fn run(lanes: Avx2, task: Task<'_>) -> Fit {
     match task {
         Task::Gram { rows, width, sum } => gram::add(lanes, rows, width, sum),
         Task::Scan { blocks, vector, bar, scores, reached } => scan::scan(lanes, blocks, vector, bar, scores, reached),
-        Task::Rows { system, work } => match direct::size(system.factors.rank()) {
-            // What is added up in one pass takes at most twelve of the sixteen registers.
-            4 => direct::run::<_, 4, 4>(lanes, system, work),
-            8 => direct::run::<_, 8, 8>(lanes, system, work),
-            10 => direct::run::<_, 10, 6>(lanes, system, work),
-            12 => direct::run::<_, 12, 8>(lanes, system, work),
-            16 => direct::run::<_, 16, 6>(lanes, system, work),
-            _ => conjugate::run(lanes, system, work),
+        Task::Rows { system, work } => match system.gram {
+            Gram::Whole(gram) => match direct::size(system.factors.rank()) {
+                // What is added up in one pass takes at most twelve of the sixteen registers.
+                4 => direct::run::<_, 4, 4>(lanes, system, gram, work),
+                8 => direct::run::<_, 8, 8>(lanes, system, gram, work),
+                10 => direct::run::<_, 10, 6>(lanes, system, gram, work),
+                12 => direct::run::<_, 12, 8>(lanes, system, gram, work),
+                _ => direct::run::<_, 16, 6>(lanes, system, gram, work),
+            },
+            Gram::Turned(axes) => conjugate::run(lanes, system, axes, work),
         },
+        Task::Turn { rows, width, turn } => turn::rows(lanes, rows, width, turn),
     }
 }
 

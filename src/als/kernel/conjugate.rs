@@ -1,8 +1,13 @@
 //! Large ranks: a few steps of conjugate gradient for each row, from where the row stood in the iteration before.
 //!
 //! A = VᵀV + Σ αr vvᵀ + λnI is never built: A p = G p + Σ αr v (v·p) + λn p costs two multiply-adds a line and an interest, where building A
-//! costs as many as the rank. Three steps an iteration are enough to keep up with the exact solve (Takács, Pilászy, Tikk: "Applications of
-//! the conjugate gradient method for implicit feedback collaborative filtering", RecSys 2011).
+//! costs as many as the rank (Takács, Pilászy, Tikk: "Applications of the conjugate gradient method for implicit feedback collaborative
+//! filtering", RecSys 2011).
+//!
+//! Both sides' vectors are turned onto the eigenvectors of VᵀV, which changes no scalar product and no length, and so no objective. Then G is
+//! diagonal: G p costs one multiply-add a line instead of one for each number, and M = G + λnI, which is A but for the row's own interests,
+//! can be divided by: conjugate gradient preconditioned with M. Where those interests weigh little beside all others (small α) one step is as
+//! good as the exact solve; at α = 1 most rows take two.
 //!
 //! No NaN can arise: a step divides by pᵀAp and by the residual before it, and is not taken unless both are normal positive numbers.
 
@@ -14,12 +19,17 @@
 use std::ops::Range;
 
 use super::lanes::Lanes;
+use super::turn::{of_width, turned};
 use super::window::{Piece, Window, pieces};
-use super::{Fit, System, Work};
+use super::{Axes, Fit, System, Work};
+use crate::als::MAX_RANK;
 use crate::als::factors::{LINE, Line};
 
-/// Conjugate gradient steps a row and iteration.
+/// The most steps a row takes in an iteration.
 const STEPS: usize = 3;
+/// A row takes no further step when rᵀM⁻¹r, for its residual r, is this part of what it was at first. Less of it is better spent in the next
+/// iteration, when the other side has come closer too: at α = 1 the loss after as many iterations is that of three steps without M.
+const ENOUGH: f32 = 0.1;
 /// How many interests ahead vectors are fetched. Fewer than for small ranks: each vector is several cache lines.
 const AHEAD: usize = 16;
 /// Rows with more interests than this lose their vectors from the near caches between two passes.
@@ -27,50 +37,56 @@ const CACHED: usize = 1024;
 /// How many interests go side by side, so that adding up within their vectors is shared.
 const ABREAST: usize = 4;
 
-/// How often all interests of a row are gone through: for the residual, and for each step.
+/// How often all interests of a row are gone through at most: for the residual, and for each step.
 pub(super) const PASSES: usize = 1 + STEPS;
 
-/// How many lines of sums a long row has: what is added up in a pass, the residual, the direction, and a line with the number of interests
-/// with r > 0, their share of the objective and |residual|².
-pub(super) fn lines(rank: usize) -> usize {
+/// How many lines are kept of a row between two passes: what is added up in a pass, the residual, the direction, and a line for [`Sums`]'
+/// single numbers.
+pub(super) const fn lines(rank: usize) -> usize {
     3 * rank.div_ceil(LINE) + 1
 }
 
-/// Does the work with the code for the rows' number of lines.
+/// Does the work; the system's vectors have been turned onto `axes`.
 #[inline(always)]
-pub(super) fn run<L: Lanes>(lanes: L, system: &System<'_>, work: Work<'_>) -> Fit {
-    macro_rules! of_width {
-        ($($width:literal)*) => {
-            match system.factors.stride() / LINE {
-                $($width => run_width::<L, $width>(lanes, system, work),)*
-                _ => Fit::default(),
-            }
-        };
-    }
-    of_width!(2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+pub(super) fn run<L: Lanes>(lanes: L, system: &System<'_>, axes: &Axes, work: Work<'_>) -> Fit {
+    of_width!(system.factors.stride() / LINE, run_width::<L>, (lanes, system, axes, work))
 }
 
 #[inline(always)]
-fn run_width<L: Lanes, const P: usize>(lanes: L, system: &System<'_>, work: Work<'_>) -> Fit {
+fn run_width<L: Lanes, const P: usize>(lanes: L, system: &System<'_>, axes: &Axes, work: Work<'_>) -> Fit {
+    let [eigenvalues] = axes.eigenvalues.as_chunks::<P>().0 else { return Fit::default() };
+    let matrix = Preconditioner { lanes, eigenvalues, lambda: system.lambda };
     match work {
-        Work::Solve { rows, out } => solve_rows::<L, P>(lanes, system, rows, out),
-        Work::Collect { pass, rows, first, vectors, sums } => {
-            let mut window = Window::new(lanes, system, system.side.starts[rows.end] as usize);
-            let vectors = vectors.as_chunks::<P>().0;
-            for ((row, x), sums) in rows.zip(vectors).zip(sums.chunks_exact_mut(3 * P + 1)) {
-                let interests = system.side.interests(row);
-                let row = Row { lanes, system, window: &mut window, interests, ridge: 0.0 };
-                if let Some(mut sums) = Sums::of(sums) {
-                    row.collect(pass, first, x, &mut sums);
+        Work::Solve { rows, out } => {
+            let mut collector = Collector::new(lanes, system, &rows);
+            let mut sums = [[0.0; LINE]; lines(MAX_RANK)];
+            let mut fit = Fit::default();
+            for (row, x) in rows.zip(out.as_chunks_mut::<P>().0) {
+                *x = turned(lanes, x, &axes.turn);
+                if let Some(sums) = Sums::of(&mut sums[..=3 * P]) {
+                    fit += solve_row(matrix, &mut collector, system.side.interests(row), x, sums);
                 }
             }
-            Fit::default()
+            fit
+        }
+        Work::Collect { pass: 0, rows, first, vectors, sums } => {
+            collect_cells::<L, P, true>(lanes, system, rows, first, vectors, sums)
+        }
+        Work::Collect { rows, first, vectors, sums, .. } => {
+            collect_cells::<L, P, false>(lanes, system, rows, first, vectors, sums)
         }
         Work::Complete { pass, sums, vectors } => {
             let mut fit = Fit::default();
             for (x, sums) in vectors.as_chunks_mut::<P>().0.iter_mut().zip(sums.chunks_exact_mut(3 * P + 1)) {
                 if let Some(mut sums) = Sums::of(sums) {
-                    fit += complete(lanes, system, pass, x, &mut sums);
+                    if pass == 0 {
+                        begin(matrix, x, &mut sums);
+                    } else {
+                        step(matrix, x, &mut sums);
+                    }
+                    if pass == STEPS {
+                        fit += matrix.fit(x, &sums);
+                    }
                 }
             }
             fit
@@ -78,7 +94,56 @@ fn run_width<L: Lanes, const P: usize>(lanes: L, system: &System<'_>, work: Work
     }
 }
 
-/// What is kept of a long row between two visits.
+/// Improves the vector `x` of one row.
+#[inline(always)]
+fn solve_row<L: Lanes, const P: usize>(
+    matrix: Preconditioner<'_, L, P>,
+    collector: &mut Collector<'_, L>,
+    interests: Range<usize>,
+    x: &mut [Line; P],
+    mut sums: Sums<'_, P>,
+) -> Fit {
+    let long = interests.len() > CACHED;
+    sums.clear();
+    collector.collect::<P, true>(interests.clone(), long, x, &mut sums);
+    begin(matrix, x, &mut sums);
+    for _ in 0..STEPS {
+        if sums.done() {
+            break;
+        }
+        *sums.sum = [[0.0; LINE]; P];
+        collector.collect::<P, false>(interests.clone(), long, x, &mut sums);
+        step(matrix, x, &mut sums);
+    }
+    matrix.fit(x, &sums)
+}
+
+/// Adds up the cells `rows`; with `RESIDUAL` for the first pass.
+#[inline(always)]
+fn collect_cells<L: Lanes, const P: usize, const RESIDUAL: bool>(
+    lanes: L,
+    system: &System<'_>,
+    rows: Range<usize>,
+    first: bool,
+    vectors: &[Line],
+    sums: &mut [Line],
+) -> Fit {
+    let mut collector = Collector::new(lanes, system, &rows);
+    for ((row, x), sums) in rows.zip(vectors.as_chunks::<P>().0).zip(sums.chunks_exact_mut(3 * P + 1)) {
+        let Some(mut sums) = Sums::of(sums) else { continue };
+        match (first, RESIDUAL) {
+            (true, true) => sums.clear(),
+            (true, false) => *sums.sum = [[0.0; LINE]; P],
+            (false, _) => {}
+        }
+        if RESIDUAL || !sums.done() {
+            collector.collect::<P, RESIDUAL>(system.side.interests(row), true, x, &mut sums);
+        }
+    }
+    Fit::default()
+}
+
+/// What is kept of a row between two passes over its interests.
 struct Sums<'a, const P: usize> {
     sum: &'a mut [Line; P],
     residual: &'a mut [Line; P],
@@ -87,8 +152,10 @@ struct Sums<'a, const P: usize> {
     positive: &'a mut f32,
     /// What the objective is at the row's vector.
     objective: &'a mut f32,
-    /// |residual|²; 0 once no step can be taken.
+    /// rᵀM⁻¹r for the residual r; 0 once no step is to be taken.
     squares: &'a mut f32,
+    /// The same at first, before any step.
+    at_first: &'a mut f32,
 }
 
 impl<'a, const P: usize> Sums<'a, P> {
@@ -96,103 +163,108 @@ impl<'a, const P: usize> Sums<'a, P> {
     #[inline(always)]
     fn of(lines: &'a mut [Line]) -> Option<Self> {
         match lines.as_chunks_mut::<P>() {
-            ([sum, residual, direction], [[positive, objective, squares, ..]]) => {
-                Some(Self { sum, residual, direction, positive, objective, squares })
+            ([sum, residual, direction], [[positive, objective, squares, at_first, ..]]) => {
+                Some(Self { sum, residual, direction, positive, objective, squares, at_first })
             }
             _ => None,
         }
     }
-}
 
-/// What the passes over one row's interests share.
-struct Row<'a, 'w, L> {
-    lanes: L,
-    system: &'a System<'a>,
-    window: &'w mut Window<'a, L>,
-    interests: Range<usize>,
-    /// λn
-    ridge: f32,
-}
-
-#[inline(always)]
-fn solve_rows<L: Lanes, const P: usize>(lanes: L, system: &System<'_>, rows: Range<usize>, out: &mut [Line]) -> Fit {
-    let starts = system.side.starts;
-    let mut window = Window::new(lanes, system, starts[rows.end] as usize);
-    let mut fit = Fit::default();
-    for (row, x) in rows.zip(out.as_chunks_mut::<P>().0) {
-        let interests = starts[row] as usize..starts[row + 1] as usize;
-        fit += solve_row(Row { lanes, system, window: &mut window, interests, ridge: 0.0 }, x);
+    /// Whether no further step is to be taken.
+    #[inline(always)]
+    fn done(&self) -> bool {
+        *self.squares == 0.0
     }
-    fit
+
+    /// Nothing is added up yet.
+    #[inline(always)]
+    fn clear(&mut self) {
+        *self.sum = [[0.0; LINE]; P];
+        (*self.positive, *self.objective) = (0.0, 0.0);
+    }
 }
 
-/// Improves the vector `x` of one row.
+/// M = G + λnI, by which residuals are divided; the rest of A are the row's own interests.
+#[derive(Clone, Copy)]
+struct Preconditioner<'a, L, const P: usize> {
+    lanes: L,
+    /// The diagonal of G, which has nothing else.
+    eigenvalues: &'a [Line; P],
+    lambda: f32,
+}
+
+impl<L: Lanes, const P: usize> Preconditioner<'_, L, P> {
+    /// `to += M p`, for a row with `positive` interests.
+    #[inline(always)]
+    fn add_product(&self, positive: f32, p: &[Line; P], to: &mut [Line; P]) {
+        let lanes = self.lanes;
+        let ridge = lanes.splat(self.lambda * positive);
+        for i in 0..P {
+            let diagonal = lanes.add(lanes.load(&self.eigenvalues[i]), ridge);
+            lanes.store(lanes.mul_add(diagonal, lanes.load(&p[i]), lanes.load(&to[i])), &mut to[i]);
+        }
+    }
+
+    /// M⁻¹r, for a row with `positive` interests.
+    #[inline(always)]
+    fn divide(&self, positive: f32, residual: &[Line; P]) -> [Line; P] {
+        let ridge = self.lambda * positive;
+        let mut divided = *residual;
+        for (number, eigenvalue) in divided.as_flattened_mut().iter_mut().zip(self.eigenvalues.as_flattened()) {
+            *number /= eigenvalue + ridge;
+        }
+        divided
+    }
+
+    /// How well a row's vector `x` fits.
+    #[inline(always)]
+    fn fit(&self, x: &[Line; P], sums: &Sums<'_, P>) -> Fit {
+        let penalty = f64::from(self.lambda * *sums.positive) * f64::from(dot(self.lanes, x, x));
+        Fit { objective: f64::from(*sums.objective), penalty }
+    }
+}
+
+/// Completes the first pass over a row's interests: there are a residual and a direction.
 #[inline(always)]
-fn solve_row<L: Lanes, const P: usize>(mut row: Row<'_, '_, L>, x: &mut [Line; P]) -> Fit {
-    let positive = row.count_positive();
-    if positive == 0 {
+fn begin<L: Lanes, const P: usize>(matrix: Preconditioner<'_, L, P>, x: &mut [Line; P], sums: &mut Sums<'_, P>) {
+    let (lanes, positive) = (matrix.lanes, *sums.positive);
+    if positive == 0.0 {
         // b is zero, and so is the solution.
         *x = [[0.0; LINE]; P];
-        return Fit::default();
+        *sums.squares = 0.0;
+        return;
     }
-    row.ridge = row.system.lambda * positive as f32;
-    let (mut residual, mut objective) = row.residual(x);
-    let mut direction = residual;
-    let mut squares = dot(row.lanes, &residual, &residual);
-    for step in 1..=STEPS {
-        let image = row.times(&direction);
-        let Some(length) = step_length(row.lanes, squares, &direction, &image) else {
-            break;
-        };
-        // A step lowers the objective by the square of the residual, times its length.
-        objective -= f64::from(squares) * f64::from(length);
-        add_scaled(row.lanes, length, &direction, x);
-        if step < STEPS {
-            squares = turn(row.lanes, length, squares, &image, &mut residual, &mut direction);
-        }
-    }
-    Fit { objective, penalty: f64::from(row.ridge) * f64::from(dot(row.lanes, x, x)) }
+    let mut image = [[0.0; LINE]; P];
+    matrix.add_product(positive, x, &mut image);
+    *sums.objective += dot(lanes, x, &image);
+    *sums.residual = *sums.sum;
+    add_scaled(lanes, -1.0, &image, sums.residual);
+    *sums.direction = matrix.divide(positive, sums.residual);
+    *sums.squares = dot(lanes, sums.residual, sums.direction);
+    *sums.at_first = *sums.squares;
 }
 
-/// Completes a pass over a long row's interests: the first gives the residual and a direction, each other one a step in it.
+/// Completes another pass: a step in the direction, and the next direction unless it was enough.
 #[inline(always)]
-fn complete<L: Lanes, const P: usize>(
-    lanes: L,
-    system: &System<'_>,
-    pass: usize,
-    x: &mut [Line; P],
-    sums: &mut Sums<'_, P>,
-) -> Fit {
-    let ridge = system.lambda * *sums.positive;
-    let from = if pass == 0 { &*x } else { &*sums.direction };
-    let mut image = times_gram(lanes, system, from);
-    add_scaled(lanes, ridge, from, &mut image);
-    if pass == 0 {
-        if *sums.positive == 0.0 {
-            // b is zero, and so is the solution.
-            *x = [[0.0; LINE]; P];
-            *sums.squares = 0.0;
-            return Fit::default();
-        }
-        *sums.objective += dot(lanes, x, &image);
-        *sums.residual = *sums.sum;
-        add_scaled(lanes, -1.0, &image, sums.residual);
-        *sums.direction = *sums.residual;
-        *sums.squares = dot(lanes, sums.residual, sums.residual);
-    } else {
-        add_lines(lanes, sums.sum, &mut image);
-        if let Some(length) = step_length(lanes, *sums.squares, sums.direction, &image) {
-            *sums.objective -= *sums.squares * length;
-            add_scaled(lanes, length, sums.direction, x);
-            *sums.squares = turn(lanes, length, *sums.squares, &image, sums.residual, sums.direction);
-        } else {
-            *sums.squares = 0.0;
-        }
+fn step<L: Lanes, const P: usize>(matrix: Preconditioner<'_, L, P>, x: &mut [Line; P], sums: &mut Sums<'_, P>) {
+    if sums.done() {
+        return;
     }
-    if pass < STEPS {
-        return Fit::default();
+    let (lanes, positive, before) = (matrix.lanes, *sums.positive, *sums.squares);
+    *sums.squares = 0.0;
+    matrix.add_product(positive, sums.direction, sums.sum);
+    let Some(length) = step_length(lanes, before, sums.direction, sums.sum) else { return };
+    // It lowers the objective by the square of the residual, times its length.
+    *sums.objective -= before * length;
+    add_scaled(lanes, length, sums.direction, x);
+    add_scaled(lanes, -length, sums.sum, sums.residual);
+    let mut next = matrix.divide(positive, sums.residual);
+    let squares = dot(lanes, sums.residual, &next);
+    if squares > ENOUGH * *sums.at_first {
+        add_scaled(lanes, squares / before, sums.direction, &mut next);
+        *sums.direction = next;
+        *sums.squares = squares;
     }
-    Fit { objective: f64::from(*sums.objective), penalty: f64::from(ridge) * f64::from(dot(lanes, x, x)) }
 }
 
 /// How far to go in a direction p with this `image` Ap, for a residual with these `squares`; nothing if no step can be taken.
@@ -208,114 +280,44 @@ fn step_length<L: Lanes, const P: usize>(
     Some(squares / curvature).filter(|length| possible && length.is_finite())
 }
 
-/// The residual and the next direction after a step; gives |residual|².
-#[inline(always)]
-fn turn<L: Lanes, const P: usize>(
+/// Adds up over rows' interests.
+struct Collector<'a, L> {
     lanes: L,
-    length: f32,
-    before: f32,
-    image: &[Line; P],
-    residual: &mut [Line; P],
-    direction: &mut [Line; P],
-) -> f32 {
-    add_scaled(lanes, -length, image, residual);
-    let squares = dot(lanes, residual, residual);
-    let turned = *direction;
-    *direction = *residual;
-    add_scaled(lanes, squares / before, &turned, direction);
-    squares
+    system: &'a System<'a>,
+    window: Window<'a, L>,
 }
 
-impl<L: Lanes> Row<'_, '_, L> {
-    /// Adds what pass number `pass` needs of these interests of a long row, whose vector is `x`, to its sums; starts them with its `first`.
+impl<'a, L: Lanes> Collector<'a, L> {
+    /// For these rows.
     #[inline(always)]
-    fn collect<const P: usize>(self, pass: usize, first: bool, x: &[Line; P], sums: &mut Sums<'_, P>) {
-        if first {
-            *sums.sum = [[0.0; LINE]; P];
-            if pass == 0 {
-                (*sums.positive, *sums.objective) = (0.0, 0.0);
-            }
-        }
-        let factors = self.system.factors.lines();
-        for piece in pieces(self.interests) {
+    fn new(lanes: L, system: &'a System<'a>, rows: &Range<usize>) -> Self {
+        let window = Window::new(lanes, system, system.side.starts[rows.end] as usize);
+        Self { lanes, system, window }
+    }
+
+    /// Adds these interests of a row to its sums: with `RESIDUAL` for b − Ax with its vector x, otherwise for Ap with the direction p; all but
+    /// what M does.
+    #[inline(always)]
+    fn collect<const P: usize, const RESIDUAL: bool>(
+        &mut self,
+        interests: Range<usize>,
+        long: bool,
+        x: &[Line; P],
+        sums: &mut Sums<'_, P>,
+    ) {
+        let (lanes, factors) = (self.lanes, self.system.factors.lines());
+        for piece in pieces(interests) {
             let weights = self.window.weights(&piece);
             let others = &self.system.side.others[piece.start..];
-            let sum = if pass == 0 {
-                let (sum, error) = add_up::<L, P, true>(self.lanes, factors, others, weights, x, true);
+            let p = if RESIDUAL { x } else { &*sums.direction };
+            let (sum, error) = add_up::<L, P, RESIDUAL>(lanes, factors, others, weights, p, long);
+            if RESIDUAL {
                 *sums.positive += weights.positive() as f32;
-                *sums.objective += error as f32;
-                sum
-            } else {
-                add_up::<L, P, false>(self.lanes, factors, others, weights, sums.direction, true).0
-            };
-            add_lines(self.lanes, &sum, sums.sum);
+                *sums.objective += error;
+            }
+            add_scaled(lanes, 1.0, &sum, sums.sum);
         }
     }
-
-    /// n: how many of the row's interests have r > 0.
-    #[inline(always)]
-    fn count_positive(&mut self) -> u64 {
-        let mut count = 0;
-        for piece in pieces(self.interests.clone()) {
-            count += u64::from(self.window.weights(&piece).positive());
-        }
-        count
-    }
-
-    /// b − Ax, and the value of the row's objective at x.
-    #[inline(always)]
-    fn residual<const P: usize>(&mut self, x: &[Line; P]) -> ([Line; P], f64) {
-        let mut image = times_gram(self.lanes, self.system, x);
-        add_scaled(self.lanes, self.ridge, x, &mut image);
-        // xᵀGx + λn|x|²
-        let mut objective = f64::from(dot(self.lanes, x, &image));
-        let mut residual = [[0.0; LINE]; P];
-        add_scaled(self.lanes, -1.0, &image, &mut residual);
-        for piece in pieces(self.interests.clone()) {
-            let weights = self.window.weights(&piece);
-            let others = &self.system.side.others[piece.start..];
-            let (sum, error) = add_up::<L, P, true>(self.lanes, self.system.factors.lines(), others, weights, x, true);
-            add_lines(self.lanes, &sum, &mut residual);
-            objective += error;
-        }
-        (residual, objective)
-    }
-
-    /// Ap
-    #[inline(always)]
-    fn times<const P: usize>(&mut self, p: &[Line; P]) -> [Line; P] {
-        let long = self.interests.len() > CACHED;
-        let mut image = times_gram(self.lanes, self.system, p);
-        add_scaled(self.lanes, self.ridge, p, &mut image);
-        for piece in pieces(self.interests.clone()) {
-            let weights = self.window.weights(&piece);
-            let others = &self.system.side.others[piece.start..];
-            let (sum, _) = add_up::<L, P, false>(self.lanes, self.system.factors.lines(), others, weights, p, long);
-            add_lines(self.lanes, &sum, &mut image);
-        }
-        image
-    }
-}
-
-/// Gp, as a sum of G's rows: G is symmetric.
-#[inline(always)]
-fn times_gram<L: Lanes, const P: usize>(lanes: L, system: &System<'_>, p: &[Line; P]) -> [Line; P] {
-    let rows = system.gram.as_chunks::<LINE>().0.as_chunks::<P>().0;
-    // Two sums, because one multiply-add must wait for the one before it in its sum.
-    let mut even = [lanes.splat(0.0); P];
-    let mut odd = even;
-    for (pair, numbers) in rows.as_chunks::<2>().0.iter().zip(p.as_flattened().as_chunks::<2>().0) {
-        let (left, right) = (lanes.splat(numbers[0]), lanes.splat(numbers[1]));
-        for i in 0..P {
-            even[i] = lanes.mul_add(left, lanes.load(&pair[0][i]), even[i]);
-            odd[i] = lanes.mul_add(right, lanes.load(&pair[1][i]), odd[i]);
-        }
-    }
-    let mut image = [[0.0; LINE]; P];
-    for i in 0..P {
-        lanes.store(lanes.add(even[i], odd[i]), &mut image[i]);
-    }
-    image
 }
 
 /// Some interests that are worked on together.
@@ -361,7 +363,7 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
     weights: Piece<'_>,
     p: &[Line; P],
     long: bool,
-) -> ([Line; P], f64) {
+) -> ([Line; P], f32) {
     let p = loaded(lanes, p);
     let vectors = factors.as_chunks::<P>().0;
     let mut sum = [lanes.splat(0.0); P];
@@ -402,7 +404,7 @@ fn add_up<L: Lanes, const P: usize, const RESIDUAL: bool>(
     for i in 0..P {
         lanes.store(sum[i], &mut lines[i]);
     }
-    (lines, f64::from(error))
+    (lines, error)
 }
 
 #[inline(always)]
@@ -429,9 +431,4 @@ fn add_scaled<L: Lanes, const P: usize>(lanes: L, factor: f32, from: &[Line; P],
     for (from, to) in from.iter().zip(to) {
         lanes.store(lanes.mul_add(lanes.splat(factor), lanes.load(from), lanes.load(to)), to);
     }
-}
-
-#[inline(always)]
-fn add_lines<L: Lanes, const P: usize>(lanes: L, from: &[Line; P], to: &mut [Line; P]) {
-    add_scaled(lanes, 1.0, from, to);
 }

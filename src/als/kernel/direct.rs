@@ -53,9 +53,14 @@ const fn first_quad(row: usize) -> usize {
 /// Does the work; at most `PASS` rows of A, four or more, grow in registers in one pass over a row's interests. `R` is the rank, rounded up
 /// to one of few sizes.
 #[inline(always)]
-pub(super) fn run<L: Lanes, const R: usize, const PASS: usize>(lanes: L, system: &System<'_>, work: Work<'_>) -> Fit {
+pub(super) fn run<L: Lanes, const R: usize, const PASS: usize>(
+    lanes: L,
+    system: &System<'_>,
+    gram: &[f32],
+    work: Work<'_>,
+) -> Fit {
     match work {
-        Work::Solve { rows, out } => solve::<L, R, PASS>(lanes, system, rows, out),
+        Work::Solve { rows, out } => solve::<L, R, PASS>(lanes, system, gram, rows, out),
         Work::Collect { rows, first, sums, .. } => {
             let mut collector = Collector::new(lanes, system, &rows);
             for (row, sums) in rows.zip(sums.chunks_exact_mut(lines(R))) {
@@ -63,7 +68,7 @@ pub(super) fn run<L: Lanes, const R: usize, const PASS: usize>(lanes: L, system:
             }
             Fit::default()
         }
-        Work::Complete { sums, vectors, .. } => finish::<L, R>(lanes, system, sums, vectors),
+        Work::Complete { sums, vectors, .. } => finish::<L, R>(lanes, system.lambda, gram, sums, vectors),
     }
 }
 
@@ -72,6 +77,7 @@ pub(super) fn run<L: Lanes, const R: usize, const PASS: usize>(lanes: L, system:
 fn solve<L: Lanes, const R: usize, const PASS: usize>(
     lanes: L,
     system: &System<'_>,
+    gram: &[f32],
     rows: Range<usize>,
     out: &mut [Line],
 ) -> Fit {
@@ -86,7 +92,7 @@ fn solve<L: Lanes, const R: usize, const PASS: usize>(
             let interests = if row < rows.end { system.side.interests(row) } else { end..end };
             collector.collect::<R, PASS>(interests, true, sums);
         }
-        fit += finish::<L, R>(lanes, system, batch, out);
+        fit += finish::<L, R>(lanes, system.lambda, gram, batch, out);
     }
     fit
 }
@@ -243,11 +249,11 @@ fn grown<L: Lanes>(lanes: L, row: usize, number: L::V, scaled: L::V, a: L::V) ->
 
 /// Solves the systems whose sums are in `batch`, those of sixteen rows, and writes the vectors of as many rows as `out` has.
 #[inline(always)]
-fn finish<L: Lanes, const R: usize>(lanes: L, system: &System<'_>, batch: &[Line], out: &mut [Line]) -> Fit {
+fn finish<L: Lanes, const R: usize>(lanes: L, lambda: f32, gram: &[f32], batch: &[Line], out: &mut [Line]) -> Fit {
     let rest: [&Line; LINE] = std::array::from_fn(|lane| &batch[(lane + 1) * lines(R) - 1]);
     let (interests, unexplained): (Line, Line) = (rest.map(|rest| rest[0]), rest.map(|rest| rest[1]));
-    let ridge = lanes.mul(lanes.splat(system.lambda), lanes.load(&interests));
-    let mut systems = turn::<L, R>(lanes, system.gram, ridge, batch);
+    let ridge = lanes.mul(lanes.splat(lambda), lanes.load(&interests));
+    let mut systems = assemble::<L, R>(lanes, gram, ridge, batch);
     each_column!(R, decompose::<L>, (lanes, &mut systems));
     let mut explained = lanes.splat(0.0);
     for y in systems.b {
@@ -266,7 +272,7 @@ fn finish<L: Lanes, const R: usize>(lanes: L, system: &System<'_>, batch: &[Line
 
 /// The systems A = VᵀV + Σ αr vvᵀ + λnI and b = Σ (1 + αr) v of sixteen rows.
 #[inline(always)]
-fn turn<L: Lanes, const R: usize>(lanes: L, gram: &[f32], ridge: L::V, batch: &[Line]) -> Systems<L::V, R> {
+fn assemble<L: Lanes, const R: usize>(lanes: L, gram: &[f32], ridge: L::V, batch: &[Line]) -> Systems<L::V, R> {
     let zero = lanes.splat(0.0);
     let mut turned = [[zero; LINE]; MOST_LINES];
     for (line, turned) in turned.iter_mut().enumerate().take(lines(R) - 1) {

@@ -1,8 +1,9 @@
 //! The inner loops of training: many rows solved at once, with the widest vectors the processor has.
 //!
 //! Each algorithm is written once, in safe code over [`lanes::Lanes`]: [`direct`] for ranks up to 16, [`conjugate`] above, [`gram`] for the
-//! sum over all rows, [`scan`] for the reader's side, [`window`] for what interests weigh. [`avx512`], [`avx2`] and [`portable`] say how sixteen numbers are added and
-//! multiplied, and compile the algorithms for their processor; only they are unsafe. Which one runs is decided at run time.
+//! sum over all rows, [`turn`] for coordinates in which that sum is diagonal, [`scan`] for the reader's side, [`window`] for what interests
+//! weigh. [`avx512`], [`avx2`] and [`portable`] say how sixteen numbers are added and multiplied, and compile the algorithms for their
+//! processor; only they are unsafe. Which one runs is decided at run time.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -14,6 +15,7 @@ mod gram;
 mod lanes;
 mod portable;
 mod scan;
+mod turn;
 mod window;
 
 #[cfg(test)]
@@ -119,19 +121,36 @@ pub(super) struct System<'a> {
     pub side: Side<'a>,
     /// The other side's vectors v.
     pub factors: &'a Factors,
-    /// VᵀV over all of `factors`, stride × stride, with ones on the diagonal of the padding so that it never makes a system singular.
-    pub gram: &'a [f32],
+    pub gram: &'a Gram,
     pub lambda: f32,
     pub alpha: f32,
     pub weights: Weights,
 }
 
 impl<'a> System<'a> {
-    /// The problems of `side` against the other side's `factors`, whose padded VᵀV is `gram`.
-    pub(super) fn new(side: Side<'a>, factors: &'a Factors, gram: &'a [f32], settings: &Settings) -> Self {
+    /// The problems of `side` against the other side's `factors`, whose VᵀV is `gram`.
+    pub(super) fn new(side: Side<'a>, factors: &'a Factors, gram: &'a Gram, settings: &Settings) -> Self {
         let Settings { lambda, alpha, weights, .. } = *settings;
         Self { side, factors, gram, lambda, alpha, weights }
     }
+}
+
+/// VᵀV over all vectors of a side, as the other side's systems need it.
+#[derive(Debug)]
+pub(super) enum Gram {
+    /// For [`direct`]: stride × stride, with ones on the diagonal of the padding so that it never makes a system singular.
+    Whole(Vec<f32>),
+    /// For [`conjugate`]: the vectors have been turned so that it is diagonal.
+    Turned(Axes),
+}
+
+/// The eigenvectors of some VᵀV, onto which the vectors have been turned.
+#[derive(Debug)]
+pub(super) struct Axes {
+    /// The eigenvalues, VᵀV's diagonal now; ones in the padding.
+    pub eigenvalues: Vec<Line>,
+    /// The eigenvectors as columns, stride × stride: a row of the other side's vectors times this is what it is in the new coordinates.
+    pub turn: Vec<Line>,
 }
 
 /// What a kernel can be asked to do.
@@ -140,6 +159,8 @@ pub(super) enum Task<'a> {
     Rows { system: &'a System<'a>, work: Work<'a> },
     /// Add VᵀV of `rows` (`width` lines each) to the lower triangle of `sum`, (16 width)² numbers.
     Gram { rows: &'a [Line], width: usize, sum: &'a mut [f64] },
+    /// Multiply each of `rows` (`width` lines each, at least 2) by a matrix of as many numbers squared, [`Axes::turn`].
+    Turn { rows: &'a mut [Line], width: usize, turn: &'a [Line] },
     /// Score products for a reader, as [`Kernel::scan`] says; no more blocks than `scores` has lines.
     Scan { blocks: &'a [Line], vector: &'a [f32], bar: f32, scores: &'a mut [Line], reached: &'a mut u32 },
 }

@@ -6,7 +6,7 @@
 )]
 
 use super::lanes::Lanes;
-use super::{Fit, Task, conjugate, direct, gram, scan};
+use super::{Fit, Gram, Task, conjugate, direct, gram, scan, turn};
 use crate::als::factors::{LINE, Line};
 
 /// Plain loops.
@@ -20,15 +20,18 @@ impl Portable {
             Task::Scan { blocks, vector, bar, scores, reached } => {
                 scan::scan(self, blocks, vector, bar, scores, reached)
             }
-            Task::Rows { system, work } => match direct::size(system.factors.rank()) {
-                // Sixteen registers of 128 bits: the first pass adds up the corner and b, the others four rows.
-                4 => direct::run::<_, 4, 4>(self, system, work),
-                8 => direct::run::<_, 8, 4>(self, system, work),
-                10 => direct::run::<_, 10, 4>(self, system, work),
-                12 => direct::run::<_, 12, 4>(self, system, work),
-                16 => direct::run::<_, 16, 4>(self, system, work),
-                _ => conjugate::run(self, system, work),
+            Task::Rows { system, work } => match system.gram {
+                Gram::Whole(gram) => match direct::size(system.factors.rank()) {
+                    // Sixteen registers of 128 bits: the first pass adds up the corner and b, the others four rows.
+                    4 => direct::run::<_, 4, 4>(self, system, gram, work),
+                    8 => direct::run::<_, 8, 4>(self, system, gram, work),
+                    10 => direct::run::<_, 10, 4>(self, system, gram, work),
+                    12 => direct::run::<_, 12, 4>(self, system, gram, work),
+                    _ => direct::run::<_, 16, 4>(self, system, gram, work),
+                },
+                Gram::Turned(axes) => conjugate::run(self, system, axes, work),
             },
+            Task::Turn { rows, width, turn } => turn::rows(self, rows, width, turn),
         }
     }
 }
