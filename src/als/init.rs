@@ -1,7 +1,9 @@
-//! Where training begins: every row a random direction of length one, as MLlib begins.
+//! Where training begins: every row a random direction of length one among those without a negative number, as MLlib says it begins.
 //!
-//! Measured elsewhere: such rows reach a lower loss within five iterations than small uniform noise does. Each row has a random stream of
-//! its own, so the factors do not depend on the order in which rows are filled, nor on how many others there are.
+//! Scores are hardly ever negative, so what all rows have in common is most of the first vectors' work, and such rows have it from the start:
+//! on made-up interests (50 k × 5 k, 24 a user, alpha 1) ten iterations went as far as twenty from directions of any sign, at ranks 10 and 64;
+//! on a year of a real shop the loss was lower from 5 iterations on but in two of six settings. Rows three times as long or short were slower. Each row has a random stream of its own, so the factors do not depend on the order in
+//! which rows are filled, nor on how many others there are.
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -26,12 +28,12 @@ fn random_row(numbers: &mut [f32], seed: u64, row: usize) {
     }
 }
 
-/// A number about as often as a normal one, up to its scale, and never zero: the sum of four uniform ones (the parts of `bits`) less what it is
-/// on average. For a direction that is as good as a normal number, and needs no logarithm, of which a large rank and five million users took
-/// seconds.
+/// A number about as often as the absolute value of a normal one, up to its scale, and never zero: how far the sum of four uniform ones (the
+/// parts of `bits`) is from what it is on average. For a direction that is as good as a normal number, and needs no logarithm, of which a large
+/// rank and five million users took seconds.
 fn bell(bits: u64) -> f32 {
     let sum: u32 = (0..4).map(|part| u32::from((bits >> (16 * part)) as u16)).sum();
-    sum as f32 - (2.0 * 65_535.0 - 0.5)
+    (sum as f32 - (2.0 * 65_535.0 - 0.5)).abs()
 }
 
 /// Random rows where `starts` (one entry more than there are rows) gives the row any interest, zeros elsewhere: a row without interests
