@@ -23,6 +23,7 @@ const MOST_PARTS: usize = 4;
 /// Interests of all products as of one moment, one column a product, users ascending.
 #[derive(Debug)]
 pub(super) struct Columns {
+    lengths: Vec<u64>,
     parts: Vec<Part>,
     users: Vec<u32>,
     counts: Vec<PackedCounts>,
@@ -47,14 +48,11 @@ impl Columns {
         let pairs = base.pairs();
         let count = (pairs / PART).clamp(1, MOST_PARTS);
         let block = block.max(1);
-        let totals = totals(base);
-        let cells = if base.users() > block {
-            pool.install(|| Cells::new(base, block, &totals))
-        } else {
-            Cells { long: vec![false; totals.len()], sizes: Vec::new() }
-        };
+        let lengths = lengths(base);
+        let cells = CellSizes::new(base, block, &lengths, pool);
         let mut columns = Self {
-            parts: parts(&totals, &cells, count),
+            parts: parts(&lengths, &cells, count),
+            lengths,
             users: vec![0; pairs],
             counts: vec![PackedCounts::default(); pairs],
         };
@@ -81,15 +79,8 @@ impl Columns {
     }
 
     /// How many interests each product has.
-    pub(super) fn lengths(&self) -> Vec<u64> {
-        let mut lengths = Vec::new();
-        for Part { products, long, starts } in &self.parts {
-            lengths.extend(starts[..=products.len()].windows(2).map(|row| row[1] - row[0]));
-            for (cell, ends) in starts[products.len()..].windows(2).enumerate() {
-                lengths[long[cell % long.len()] as usize] += ends[1] - ends[0];
-            }
-        }
-        lengths
+    pub(super) fn lengths(&self) -> &[u64] {
+        &self.lengths
     }
 
     /// The users of all interests; the parts say where those of a column are.
@@ -112,16 +103,16 @@ impl Part {
 }
 
 /// How many interests each product has.
-fn totals(base: &Base) -> Vec<u64> {
-    let mut totals = vec![0; base.products()];
+fn lengths(base: &Base) -> Vec<u64> {
+    let mut lengths = vec![0; base.products()];
     for &product in base.product_column() {
-        totals[product as usize] += 1;
+        lengths[product as usize] += 1;
     }
-    totals
+    lengths
 }
 
-/// The cells of long columns.
-struct Cells {
+/// Which columns are long, and how they are cut.
+struct CellSizes {
     /// Whether each product's column is long.
     long: Vec<bool>,
     /// How many interests the cells have: a list a block, with an entry for each long column. Their number is bounded by that of interests,
@@ -129,11 +120,11 @@ struct Cells {
     sizes: Vec<Vec<u32>>,
 }
 
-impl Cells {
-    fn new(base: &Base, block: usize, totals: &[u64]) -> Self {
+impl CellSizes {
+    fn new(base: &Base, block: usize, lengths: &[u64], pool: &ThreadPool) -> Self {
         let blocks: Vec<usize> = (0..base.users()).step_by(block).collect();
-        let is_long = |&total: &u64| blocks.len() > 1 && total >= LEAST_IN_CELL * blocks.len() as u64;
-        let long: Vec<bool> = totals.iter().map(is_long).collect();
+        let is_long = |&length: &u64| blocks.len() > 1 && length >= LEAST_IN_CELL * blocks.len() as u64;
+        let long: Vec<bool> = lengths.iter().map(is_long).collect();
         let count = long.iter().filter(|&&long| long).count();
         // Short columns are counted behind the last long one.
         let mut next = 0..count;
@@ -148,23 +139,24 @@ impl Cells {
             sizes.truncate(count);
             sizes
         };
-        let sizes = if count > 0 { blocks.into_par_iter().map(sizes_of).collect() } else { Vec::new() };
+        let sizes =
+            if count > 0 { pool.install(|| blocks.into_par_iter().map(sizes_of).collect()) } else { Vec::new() };
         Self { long, sizes }
     }
 }
 
 /// Cuts the products into at most `count` runs with about equally many interests.
-fn parts(totals: &[u64], cells: &Cells, count: usize) -> Vec<Part> {
-    let share = totals.iter().sum::<u64>() / count as u64 + 1;
+fn parts(lengths: &[u64], cells: &CellSizes, count: usize) -> Vec<Part> {
+    let share = lengths.iter().sum::<u64>() / count as u64 + 1;
     let mut parts = Vec::with_capacity(count);
     let (mut first, mut at, mut long_before) = (0, 0, 0);
-    while first < totals.len() {
+    while first < lengths.len() {
         let mut starts = Vec::new();
         let (mut end, mut interests) = (first, 0);
-        while end < totals.len() && interests < share {
-            interests += totals[end];
+        while end < lengths.len() && interests < share {
+            interests += lengths[end];
             starts.push(at);
-            at += if cells.long[end] { 0 } else { totals[end] };
+            at += if cells.long[end] { 0 } else { lengths[end] };
             end += 1;
         }
         let long: Vec<u32> =

@@ -183,7 +183,7 @@ impl<'a> Training<'a> {
         };
         let products = match earlier {
             None => Factors::zeros(base.products(), settings.rank),
-            Some(earlier) => init::continued(earlier, &columns.lengths(), settings.seed),
+            Some(earlier) => init::continued(earlier, columns.lengths(), settings.seed),
         };
         let (kept, continued) = (Kept::default(), earlier.is_some());
         let mut training = Self { base, columns, settings, workers, users, products, kept, continued };
