@@ -36,9 +36,10 @@ fn axes(gram: DMatrix<f64>) -> Axes {
         let eigen = gram.symmetric_eigen();
         // What is smaller is rounding: the vectors have `f32` numbers. One is as good as any where there are no vectors.
         let largest = eigen.eigenvalues.iter().copied().fold(0.0, f64::max);
-        let least = if largest > 0.0 { largest * f64::from(f32::EPSILON) } else { 1.0 };
+        let rounding = (largest * f64::from(f32::EPSILON)).max(f64::from(f32::MIN_POSITIVE));
+        let least = if largest > 0.0 { rounding } else { 1.0 };
         for (to, from) in eigenvalues.as_flattened_mut().iter_mut().zip(&eigen.eigenvalues) {
-            *to = from.max(least).max(f64::from(f32::MIN_POSITIVE)) as f32;
+            *to = from.max(least) as f32;
         }
         for (to, from) in turn.chunks_exact_mut(width).zip(eigen.eigenvectors.row_iter()) {
             for (to, from) in to.as_flattened_mut().iter_mut().zip(from.iter()) {

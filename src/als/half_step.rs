@@ -16,10 +16,10 @@ use super::kernel::{Axes, Fit, Gram, Kernel, System, Task, Work, passes, sums_li
 const CHUNK: u64 = 8192;
 /// The fewest rows of a factor matrix that are worth a task of their own when VᵀV is added up.
 const GRAM_ROWS: usize = 4096;
-/// The rows of a factor matrix that one thread turns at a time.
-const TURN_ROWS: usize = 1024;
 /// The most such tasks: each brings a matrix to add up.
 const GRAM_TASKS: usize = 64;
+/// How many rows of a factor matrix one thread turns at a time.
+const TURN_ROWS: usize = 1024;
 
 /// Who computes, with which instructions, and until when.
 #[derive(Clone, Copy)]

@@ -2,8 +2,9 @@
 //!
 //! Scores are hardly ever negative, so what all rows have in common is most of the first vectors' work, and such rows have it from the start:
 //! on made-up interests (50 k × 5 k, 24 a user, alpha 1) ten iterations went as far as twenty from directions of any sign, at ranks 10 and 64;
-//! on a year of a real shop the loss was lower from 5 iterations on but in two of six settings. Rows three times as long or short were slower. Each row has a random stream of its own, so the factors do not depend on the order in
-//! which rows are filled, nor on how many others there are.
+//! on a year of a real shop the loss after twenty was lower in four of six settings, and at most .6 % higher in the others. Rows three times as
+//! long or short were slower. Each row has a random stream of its own, so the factors do not depend on the order in which rows are filled, nor
+//! on how many others there are.
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
