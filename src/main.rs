@@ -151,8 +151,20 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
     // Standard error may be closed; the exit code still tells.
-    let _ = writeln!(io::stderr(), "bdr: {error:#}");
+    let _ = writeln!(io::stderr(), "bdr: {}", with_causes(error));
     ExitCode::from(code)
+}
+
+/// The error and what caused it. Messages of the library name their cause themselves, since they are logged too;
+/// what was said is not said again.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {

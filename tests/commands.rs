@@ -63,6 +63,25 @@ fn wrong_usage_and_settings_end_with_code_2_and_say_what_was_meant() {
 }
 
 #[test]
+fn an_error_says_its_cause_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let below = file.join("data");
+    let no_data_dir = bdr(&["serve", "--data-dir", below.to_str().unwrap()]);
+    let node = Setup::new(&dir.path().join("data")).start();
+    let (other, taken) = (dir.path().join("other"), format!("ingest.listen={}", node.events));
+    let no_port =
+        bdr(&["serve", "--data-dir", other.to_str().unwrap(), "--set", &taken, "--set", "http.listen=127.0.0.1:0"]);
+    for (output, cause) in [(no_data_dir, "Not a directory"), (no_port, "Address already in use")] {
+        let said = text(&output.stderr);
+        let complaint = said.lines().find(|line| line.starts_with("bdr: ")).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(complaint.matches(cause).count(), 1, "{complaint}");
+    }
+}
+
+#[test]
 fn the_shipped_settings_are_what_the_binary_shows() {
     let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/bdr.toml")).unwrap();
     assert_eq!(text(&bdr(&["config", "show"]).stdout), shipped);

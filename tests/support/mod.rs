@@ -8,7 +8,8 @@ pub mod producer;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,7 @@ use bigdatariver::actors::node::{log_options, stream_settings};
 use bigdatariver::config::Config;
 use bigdatariver::recover;
 use crossbeam_channel::Receiver;
+use rustix::net;
 
 /// No test waits longer than this for anything: a machine that is slow is not one that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +31,7 @@ pub struct Node {
     pub events: SocketAddr,
     pub http: SocketAddr,
     log: Arc<Mutex<String>>,
+    _ports: [Reserved; 2],
 }
 
 /// How to start a node.
@@ -37,15 +40,35 @@ pub struct Setup {
     pub data_dir: PathBuf,
     pub set: Vec<String>,
     pub failpoints: String,
-    events: SocketAddr,
-    http: SocketAddr,
+    events: Reserved,
+    http: Reserved,
+}
+
+/// A port that is kept for one node. A socket is bound to it that never listens: the node may listen there, since both
+/// say `SO_REUSEADDR`, but no connection and no listener of another test is given it, before, between or after.
+#[derive(Clone)]
+struct Reserved {
+    address: SocketAddr,
+    _placeholder: Arc<OwnedFd>,
+}
+
+impl Reserved {
+    fn new() -> Self {
+        let not_inherited = net::SocketFlags::CLOEXEC;
+        let placeholder =
+            net::socket_with(net::AddressFamily::INET, net::SocketType::STREAM, not_inherited, None).unwrap();
+        net::sockopt::set_socket_reuseaddr(&placeholder, true).unwrap();
+        net::bind(&placeholder, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = net::getsockname(&placeholder).unwrap().try_into().unwrap();
+        Self { address, _placeholder: Arc::new(placeholder) }
+    }
 }
 
 impl Setup {
     /// A node with this data directory, on ports that stay the same over restarts.
     pub fn new(data_dir: &Path) -> Self {
         let set = vec!["events.schema=minimal".into(), "window.every=1h".into()];
-        let (events, http) = (free_address(), free_address());
+        let (events, http) = (Reserved::new(), Reserved::new());
         Self { data_dir: data_dir.to_owned(), set, failpoints: String::new(), events, http }
     }
 
@@ -67,8 +90,8 @@ impl Setup {
         for setting in &self.set {
             command.args(["--set", setting]);
         }
-        command.args(["--set", &format!("ingest.listen={}", self.events)]);
-        command.args(["--set", &format!("http.listen={}", self.http)]);
+        command.args(["--set", &format!("ingest.listen={}", self.events.address)]);
+        command.args(["--set", &format!("http.listen={}", self.http.address)]);
         command.env("FAILPOINTS", &self.failpoints).env_remove("RUST_LOG");
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         command
@@ -78,7 +101,8 @@ impl Setup {
     pub fn start(&self) -> Node {
         let mut child = self.command().spawn().unwrap();
         let (log, ready) = follow(child.stderr.take().unwrap());
-        let node = Node { child, events: self.events, http: self.http, log };
+        let (events, http) = (self.events.address, self.http.address);
+        let node = Node { child, events, http, log, _ports: [self.events.clone(), self.http.clone()] };
         assert!(ready.recv_timeout(PATIENCE).is_ok(), "the node did not become ready:\n{}", node.log());
         node
     }
@@ -88,11 +112,6 @@ impl Setup {
         let output = self.command().output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
-}
-
-/// An address that nobody listens on.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Collects what the node logs, and tells when it says that it is ready (or hangs up when it ends before).
