@@ -169,3 +169,32 @@ fn a_newer_connection_takes_a_producers_name_over() {
     assert!(answers.next().unwrap().contains("took over"));
     assert!(answers.next().is_none());
 }
+
+/// What the node says until it hangs up. Its last words may still be on their way while a sender goes on sending, which must
+/// not reset the connection.
+fn hear_while_sending(socket: &mut TcpStream) -> String {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut heard = String::new();
+    socket.read_to_string(&mut heard).unwrap();
+    for _ in 0..100 {
+        socket.write_all(&[b'\n'; 4096]).unwrap();
+    }
+    heard
+}
+
+#[test]
+fn a_sender_that_goes_on_sending_is_not_reset_before_it_hears_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Setup::new(dir.path()).set("ingest.max_connections=2").start();
+    let introduced = || {
+        let mut socket = TcpStream::connect(node.events).unwrap();
+        socket.write_all(b"{\"hello\":{\"producer\":\"shop\"}}\n").unwrap();
+        socket.read_exact(&mut [0]).unwrap();
+        socket
+    };
+    let mut older = introduced();
+    let _newer = introduced();
+    let mut third = TcpStream::connect(node.events).unwrap();
+    assert!(hear_while_sending(&mut third).contains("too many connections"));
+    assert!(hear_while_sending(&mut older).ends_with("took over\"}\n"));
+}

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::IntGauge;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -29,6 +29,8 @@ use crate::protocol::session::Answer;
 const UNANSWERED: usize = 64;
 /// How long accepting pauses when the system has no more files or memory to give.
 const PAUSE_WHEN_EXHAUSTED: Duration = Duration::from_millis(100);
+/// How long a sender that goes on sending is given to hear the last words.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What connections work with.
 #[derive(Debug, Clone)]
@@ -107,10 +109,19 @@ async fn turn_away(mut socket: TcpStream, limit: usize) {
     Answer::Error(&reason).write(&mut line);
     let said = async {
         socket.write_all(&line).await?;
-        socket.shutdown().await
+        socket.shutdown().await?;
+        linger(&mut socket).await;
+        Ok::<(), std::io::Error>(())
     };
     // Whoever does not listen does not learn it.
-    let _ = tokio::time::timeout(Duration::from_secs(1), said).await;
+    let _ = tokio::time::timeout(LINGER, said).await;
+}
+
+/// Takes what the other side still sends and throws it away. A socket that is closed with unread bytes in it resets the
+/// connection, and a reset may overtake the last words: who was taken over would connect again and fight.
+async fn linger(input: &mut (impl AsyncRead + Unpin)) {
+    // However that ends, there is nobody left to tell.
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(input, &mut tokio::io::sink())).await;
 }
 
 /// Shows a connection in the metrics as long as it lives.
@@ -122,19 +133,24 @@ impl Drop for Shown {
     }
 }
 
-async fn connection(socket: TcpStream, number: u64, entrance: Entrance, stop: watch::Receiver<bool>) {
+async fn connection(socket: TcpStream, number: u64, entrance: Entrance, mut stop: watch::Receiver<bool>) {
     let gauge = entrance.metrics.connections.tcp.clone();
     gauge.inc();
     let _shown = Shown(gauge);
     // Acknowledgements are small and somebody waits for them.
     let _ = socket.set_nodelay(true);
-    let (input, output) = socket.into_split();
+    let (mut input, output) = socket.into_split();
     let (to_answer, answers) = mpsc::channel(UNANSWERED);
     // The answering half tells the reading half to end when there is nobody to answer to or nothing more to be counted.
     let (give_up, given_up) = oneshot::channel();
     let ack_every = entrance.config.ingest.ack_every;
     let answering = tokio::spawn(answering::run(output, answers, ack_every, give_up));
-    reading::Reading::new(entrance, number, to_answer).run(input, stop, given_up).await;
+    reading::Reading::new(entrance, number, to_answer).run(&mut input, stop.clone(), given_up).await;
     // A panic there was reported by the panic hook.
     let _ = answering.await;
+    tokio::select! {
+        () = linger(&mut input) => {}
+        // A sender that misses the last words of a node that stops learns from the next one how far it was counted.
+        _ = stop.wait_for(|&stop| stop) => {}
+    }
 }

@@ -22,7 +22,8 @@ impl Seen {
     }
 
     fn say(&mut self, line: &str) {
-        writeln!(self.output, "{line}").unwrap();
+        // In one piece: the rest of a line would wait for the first piece to be confirmed.
+        self.output.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     fn take(&mut self, lines: usize) -> Vec<String> {

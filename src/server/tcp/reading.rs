@@ -58,7 +58,12 @@ impl Reading {
     }
 
     /// Reads until there is a reason to end, and hands that to the answering half.
-    pub async fn run(mut self, input: OwnedReadHalf, stop: watch::Receiver<bool>, given_up: oneshot::Receiver<()>) {
+    pub async fn run(
+        mut self,
+        input: &mut OwnedReadHalf,
+        stop: watch::Receiver<bool>,
+        given_up: oneshot::Receiver<()>,
+    ) {
         let (evict, evicted) = oneshot::channel();
         let end = tokio::select! {
             end = self.read_all(input, evict) => end,
@@ -77,7 +82,7 @@ impl Reading {
         let _ = self.to_answer.send(last).await;
     }
 
-    async fn read_all(&mut self, mut input: OwnedReadHalf, evict: oneshot::Sender<()>) -> End {
+    async fn read_all(&mut self, input: &mut OwnedReadHalf, evict: oneshot::Sender<()>) -> End {
         let mut evict = Some(evict);
         let idle_timeout = self.entrance.config.ingest.idle_timeout;
         let mut deadline = tokio::time::Instant::now() + idle_timeout;
