@@ -6,17 +6,19 @@ use std::sync::Arc;
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{self, Kind};
+use super::document::{Document, Name};
+use super::envelope::Kind;
 use super::{Store, StoreError, content, malformed, pages};
 use crate::ids::IdTable;
 use crate::interests::base::{Base, BaseBuilder};
 use crate::interests::counters::Counters;
 use crate::log::writer::Marks;
 
-const META: Kind = Kind { number: 1, version: 1 };
-const INTERESTS: Kind = Kind { number: 2, version: 1 };
-const IDS: Kind = Kind { number: 3, version: 1 };
-const META_KEY: &[u8] = b"counters";
+const COUNTERS: Name = Name { key: b"counters", kind: Kind { number: 1, version: 2 }, lists: b"iup" };
+/// The lists of pages.
+const INTERESTS: usize = 0;
+const USER_IDS: usize = 1;
+const PRODUCT_IDS: usize = 2;
 
 /// What a checkpoint says beside its pages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +73,8 @@ pub struct Changes {
 }
 
 impl Store {
-    /// Writes a checkpoint in one atomic batch. The id tables may have grown since the state was frozen; only what the base knows is written.
+    /// Writes a checkpoint; until its last step the one before is there. The id tables may have grown since the state was frozen; only what the base knows is written.
+    /// `with_ids` shows them for each page once more, because whoever counts may have to wait that long.
     pub fn save_counters(
         &self,
         frozen: &Frozen,
@@ -79,19 +82,22 @@ impl Store {
         with_ids: impl Fn(&mut dyn FnMut(&IdTable, &IdTable)),
     ) -> Result<(), StoreError> {
         let (users, products) = (frozen.base.users() as u32, frozen.base.products() as u32);
-        let mut batch = sled::Batch::default();
+        let mut edit = self.edit(COUNTERS)?;
         for &page in &changes.pages {
-            let value = envelope::seal(INTERESTS, &pages::write_interests(&frozen.base, page));
-            batch.insert(key(b'i', page).as_slice(), value);
+            edit.put(INTERESTS, page, &pages::write_interests(&frozen.base, page))?;
         }
-        with_ids(&mut |user_ids, product_ids| {
-            write_new_ids(&mut batch, b'u', user_ids, changes.users_before, users);
-            let forgotten = changes.forgotten.range(..users);
-            for page in forgotten.map(|user| user / pages::IDS).collect::<BTreeSet<u32>>() {
-                batch.insert(key(b'u', page).as_slice(), envelope::seal(IDS, &pages::write_ids(user_ids, page, users)));
-            }
-            write_new_ids(&mut batch, b'p', product_ids, changes.products_before, products);
-        });
+        let forgotten = changes.forgotten.range(..users).map(|user| user / pages::IDS);
+        let user_pages: BTreeSet<u32> = new_pages(changes.users_before, users).chain(forgotten).collect();
+        for page in user_pages {
+            let mut ids = Vec::new();
+            with_ids(&mut |all, _| ids = pages::write_ids(all, page, users));
+            edit.put(USER_IDS, page, &ids)?;
+        }
+        for page in new_pages(changes.products_before, products) {
+            let mut ids = Vec::new();
+            with_ids(&mut |_, all| ids = pages::write_ids(all, page, products));
+            edit.put(PRODUCT_IDS, page, &ids)?;
+        }
         let marks = frozen.marks.iter().map(|(producer, &last)| (producer.to_string(), last)).collect();
         let meta = Meta {
             offset: frozen.offset,
@@ -101,63 +107,49 @@ impl Store {
             window_offset: frozen.window_offset,
             marks,
         };
-        let meta = bincode::options().serialize(&meta).map_err(|error| content(META_KEY, error.to_string()))?;
-        batch.insert(META_KEY, envelope::seal(META, &meta));
-        fail::fail_point!("store::before_batch");
-        self.db.apply_batch(batch)?;
-        self.flush()
+        let meta = bincode::options().serialize(&meta).map_err(|error| content(COUNTERS.key, error.to_string()))?;
+        edit.finish(meta)
     }
 
     /// The last checkpoint, if there is one.
     pub fn load_counters(&self) -> Result<Option<State>, StoreError> {
-        let Some(meta) = self.read(META_KEY, META)? else { return Ok(None) };
+        let Some(document) = self.document(COUNTERS)? else { return Ok(None) };
         let meta: Meta = bincode::options()
             .with_limit(1 << 30)
-            .deserialize(&meta)
-            .map_err(|error| content(META_KEY, error.to_string()))?;
-        let users = self.load_ids(b'u', meta.users)?;
-        let products = self.load_ids(b'p', meta.products)?;
+            .deserialize(document.head())
+            .map_err(|error| content(COUNTERS.key, error.to_string()))?;
+        let users = load_ids(&document, USER_IDS, meta.users)?;
+        let products = load_ids(&document, PRODUCT_IDS, meta.products)?;
         let mut builder = BaseBuilder::with_capacity(meta.users as usize, 0);
         for page in 0..pages::pages(meta.users, pages::USERS) {
-            let key = key(b'i', page);
-            let value = self.required(&key, INTERESTS)?;
-            pages::read_interests(&value, meta.products, &mut builder).map_err(malformed(&key))?;
+            let rows = document.page(INTERESTS, page)?;
+            pages::read_interests(&rows, meta.products, &mut builder).map_err(malformed(COUNTERS.key))?;
         }
         if builder.rows() != meta.users as usize {
-            return Err(content(META_KEY, format!("{} users expected, {} found", meta.users, builder.rows())));
+            return Err(content(COUNTERS.key, format!("{} users expected, {} found", meta.users, builder.rows())));
         }
         let base = builder.finish(meta.products as usize);
         let counters = Counters::restore(users, products, base, meta.offset);
         let marks = meta.marks.into_iter().map(|(producer, last)| (producer.into(), last)).collect();
         Ok(Some(State { counters, marks, window: meta.window, window_offset: meta.window_offset }))
     }
+}
 
-    fn load_ids(&self, prefix: u8, count: u32) -> Result<IdTable, StoreError> {
-        let mut table = IdTable::default();
-        for page in 0..pages::pages(count, pages::IDS) {
-            let key = key(prefix, page);
-            pages::read_ids(&self.required(&key, IDS)?, &mut table).map_err(malformed(&key))?;
-        }
-        if table.len() == count as usize {
-            Ok(table)
-        } else {
-            Err(content(META_KEY, format!("{count} ids expected, {} found", table.len())))
-        }
+fn load_ids(document: &Document<'_>, list: usize, count: u32) -> Result<IdTable, StoreError> {
+    let mut table = IdTable::default();
+    for page in 0..pages::pages(count, pages::IDS) {
+        pages::read_ids(&document.page(list, page)?, &mut table).map_err(malformed(COUNTERS.key))?;
+    }
+    if table.len() == count as usize {
+        Ok(table)
+    } else {
+        Err(content(COUNTERS.key, format!("{count} ids expected, {} found", table.len())))
     }
 }
 
-/// Pages of ids from the first that was not full before.
-fn write_new_ids(batch: &mut sled::Batch, prefix: u8, table: &IdTable, before: u32, end: u32) {
-    if before < end {
-        for page in before / pages::IDS..pages::pages(end, pages::IDS) {
-            batch.insert(key(prefix, page).as_slice(), envelope::seal(IDS, &pages::write_ids(table, page, end)));
-        }
-    }
-}
-
-fn key(prefix: u8, page: u32) -> [u8; 6] {
-    let [a, b, c, d] = page.to_be_bytes();
-    [prefix, b'/', a, b, c, d]
+/// Pages of ids from the first that was not full before; none if there are no new ids.
+fn new_pages(before: u32, end: u32) -> std::ops::Range<u32> {
+    if before < end { before / pages::IDS..pages::pages(end, pages::IDS) } else { 0..0 }
 }
 
 #[cfg(test)]
@@ -213,7 +205,7 @@ mod tests {
 
         let before = state.counters.users().len() as u32;
         let touched = apply(&mut state, 1490..1800);
-        assert_eq!(touched, BTreeSet::from([5, 6, 7]));
+        assert_eq!(touched, (1490 / pages::USERS..=1799 / pages::USERS).collect());
         state.window = 4;
         save(
             &store,
@@ -239,7 +231,8 @@ mod tests {
         let mut state = State::default();
         let touched = apply(&mut state, 0..300);
         save(&store, &state, &Changes { pages: touched, ..Changes::default() });
-        let key = key(b'i', 1);
+        let page_1: Vec<_> = store.db.scan_prefix(b"i/\0\0\0\x01").keys().collect::<Result<_, _>>().unwrap();
+        let [key] = &page_1[..] else { panic!("{page_1:?}") };
         let mut value = store.db.get(key).unwrap().unwrap().to_vec();
         *value.last_mut().unwrap() ^= 1;
         store.db.insert(key, value).unwrap();

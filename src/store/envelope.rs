@@ -34,13 +34,17 @@ pub enum BadValue {
     Checksum,
 }
 
+/// The checksum of a payload of this kind.
+pub fn checksum(kind: Kind, payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&[kind.number, kind.version]), payload)
+}
+
 /// Wraps a payload.
 pub fn seal(kind: Kind, payload: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(HEADER + payload.len());
     value.extend_from_slice(&MAGIC);
     value.extend_from_slice(&[kind.number, kind.version]);
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&value[4..6]), payload);
-    value.extend_from_slice(&checksum.to_le_bytes());
+    value.extend_from_slice(&checksum(kind, payload).to_le_bytes());
     value.extend_from_slice(payload);
     value
 }
@@ -51,7 +55,7 @@ pub fn open(kind: Kind, value: &[u8]) -> Result<&[u8], BadValue> {
     if header[..4] != MAGIC {
         return Err(BadValue::Foreign);
     }
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&header[4..6]), payload);
+    let checksum = checksum(Kind { number: header[4], version: header[5] }, payload);
     if checksum.to_le_bytes() != header[6..] {
         return Err(BadValue::Checksum);
     }

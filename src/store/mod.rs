@@ -1,9 +1,10 @@
 //! The embedded store: checkpoints of what the event log says, so that a start need not read all of it. The only user of sled.
 //!
-//! A checkpoint is one atomic batch: the pages that changed, and which offset of the log they stand for. Whatever is damaged or missing here
-//! can be built again from the log; nothing here is ever needed to keep a promise.
+//! A checkpoint is a document: the pages that changed, and which offset of the log they stand for, seen all or none. Whatever is damaged or
+//! missing here can be built again from the log; nothing here is ever needed to keep a promise.
 
 pub mod checkpoint;
+mod document;
 pub mod envelope;
 pub mod models;
 pub mod pages;
@@ -92,10 +93,6 @@ impl Store {
         let Some(value) = self.db.get(key)? else { return Ok(None) };
         let payload = envelope::open(kind, &value).map_err(|why| StoreError::Value { key: name(key), why })?;
         Ok(Some(payload.to_vec()))
-    }
-
-    fn required(&self, key: &[u8], kind: Kind) -> Result<Vec<u8>, StoreError> {
-        self.read(key, kind)?.ok_or_else(|| content(key, "is missing"))
     }
 }
 

@@ -6,43 +6,39 @@
 
 use bincode::Options;
 
-use super::envelope::{self, Kind};
+use super::document::Name;
+use super::envelope::Kind;
 use super::{Store, StoreError, content, malformed, tables};
 use crate::als::{Factors, MAX_RANK};
 use crate::model::{About, MOST_POPULAR, Model};
 use crate::varint::{self, Malformed};
 use crate::window::WindowReport;
 
-const MODEL: Kind = Kind { number: 4, version: 2 };
-const WINDOWS: Kind = Kind { number: 5, version: 1 };
-const MODEL_KEY: &[u8] = b"model";
-const WINDOWS_KEY: &[u8] = b"windows";
+/// The windows are the document's head, the model its pages: none before the first.
+const MODEL: Name = Name { key: b"model", kind: Kind { number: 4, version: 3 }, lists: b"m" };
 
 impl Store {
-    /// Keeps the model and the windows, newest first, in one atomic batch.
+    /// Keeps the windows, newest first, and the model if it is another one, in one step.
     pub fn save_model(&self, model: Option<&Model>, windows: &[WindowReport]) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
+        let mut edit = self.edit(MODEL)?;
         if let Some(model) = model {
-            let payload = write(model).map_err(|error| content(MODEL_KEY, error.to_string()))?;
-            batch.insert(MODEL_KEY, envelope::seal(MODEL, &payload));
+            edit.put_whole(0, &write(model).map_err(|error| content(MODEL.key, error.to_string()))?)?;
         }
-        let windows = bincode::options().serialize(windows).map_err(|error| content(WINDOWS_KEY, error.to_string()))?;
-        batch.insert(WINDOWS_KEY, envelope::seal(WINDOWS, &windows));
-        self.db.apply_batch(batch)?;
-        self.flush()
+        edit.finish(bincode::options().serialize(windows).map_err(|error| content(MODEL.key, error.to_string()))?)
     }
 
     /// The kept model, if there is one.
     pub fn load_model(&self) -> Result<Option<Model>, StoreError> {
-        let payload = self.read(MODEL_KEY, MODEL)?;
-        payload.map(|payload| read(&payload).map_err(malformed(MODEL_KEY))).transpose()
+        let Some(document) = self.document(MODEL)? else { return Ok(None) };
+        let payload = document.whole(0)?;
+        if payload.is_empty() { Ok(None) } else { read(&payload).map(Some).map_err(malformed(MODEL.key)) }
     }
 
     /// The kept windows, newest first.
     pub fn load_windows(&self) -> Result<Vec<WindowReport>, StoreError> {
-        let Some(payload) = self.read(WINDOWS_KEY, WINDOWS)? else { return Ok(Vec::new()) };
+        let Some(document) = self.document(MODEL)? else { return Ok(Vec::new()) };
         let options = bincode::options().with_limit(1 << 20);
-        options.deserialize(&payload).map_err(|error| content(WINDOWS_KEY, error.to_string()))
+        options.deserialize(document.head()).map_err(|error| content(MODEL.key, error.to_string()))
     }
 }
 

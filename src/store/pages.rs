@@ -9,8 +9,9 @@ use crate::interests::base::{Base, BaseBuilder};
 use crate::interests::{Counts, Interest};
 use crate::varint::{self, Malformed};
 
-/// Users in an interest page. One key a user took sled twenty times as long and as much memory.
-pub const USERS: u32 = 256;
+/// Users in an interest page: with some tens of interests each a few kilobytes. With one user a page sled took twenty times as long and as much
+/// memory; pages of 256 users came to lie in files of their own, thousands of them.
+pub const USERS: u32 = 64;
 /// Ids in an id page.
 pub const IDS: u32 = 1024;
 const FORGOTTEN: u8 = 2;

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{self, Kind};
+use super::document::Name;
+use super::envelope::Kind;
 use super::{Store, StoreError, content, malformed, pages};
 use crate::also_bought::lambda::{Batch, Lambda};
 use crate::also_bought::{Also, MOST, Table};
 use crate::ids::IdList;
 use crate::varint::{self, Malformed};
 
-const LAMBDA: Kind = Kind { number: 6, version: 1 };
-const LAMBDA_KEY: &[u8] = b"lambda";
+const LAMBDA: Name = Name { key: b"lambda", kind: Kind { number: 6, version: 2 }, lists: b"l" };
 
 /// What the lambda view says beside its tables.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,15 +30,16 @@ struct Meta {
 impl Store {
     /// Keeps the lambda view; `products` names at least the products in it.
     pub fn save_lambda(&self, lambda: &Lambda, products: &IdList) -> Result<(), StoreError> {
-        let payload = write(lambda, products).map_err(|error| content(LAMBDA_KEY, error.to_string()))?;
-        self.db.insert(LAMBDA_KEY, envelope::seal(LAMBDA, &payload))?;
-        self.flush()
+        let payload = write(lambda, products).map_err(|error| content(LAMBDA.key, error.to_string()))?;
+        let mut edit = self.edit(LAMBDA)?;
+        edit.put_whole(0, &payload)?;
+        edit.finish(Vec::new())
     }
 
     /// The kept lambda view and the names of its products, if there is one.
     pub fn load_lambda(&self) -> Result<Option<(Lambda, IdList)>, StoreError> {
-        let payload = self.read(LAMBDA_KEY, LAMBDA)?;
-        payload.map(|payload| read(&payload).map_err(malformed(LAMBDA_KEY))).transpose()
+        let Some(document) = self.document(LAMBDA)? else { return Ok(None) };
+        read(&document.whole(0)?).map(Some).map_err(malformed(LAMBDA.key))
     }
 }
 
