@@ -16,6 +16,8 @@ use crate::ids::IdList;
 const AHEAD: usize = 32;
 /// Where fewer counters than one in so many are touched, they are remembered one by one instead of looking at all.
 const SPARSE: usize = 8;
+/// How many counters are looked at together, whether any of them can matter.
+const RUN: usize = 16;
 
 /// The counting was given up because it was asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -147,13 +149,62 @@ struct Work<'a> {
 struct Counting {
     counts: Vec<u32>,
     touched: Vec<u32>,
-    /// Candidates: the score above, the complement of the id's place below, so that the largest is the best.
+    best: Best,
+}
+
+/// The best others of one product so far.
+struct Best {
+    /// The score above, the complement of the id's place below, so that the largest is the best.
     candidates: Vec<u64>,
+    /// Candidates below this are not among the best.
+    bar: u64,
+    /// Nor are products that have less than this in common, at least 1.
+    least: u32,
+}
+
+impl Best {
+    fn new() -> Self {
+        Self { candidates: Vec::with_capacity(2 * MOST), bar: 0, least: 1 }
+    }
+
+    fn clear(&mut self) {
+        self.candidates.clear();
+        (self.bar, self.least) = (0, 1);
+    }
+
+    /// Considers a product with `count` in common.
+    #[inline]
+    fn consider(&mut self, work: &Work<'_>, product: u32, other: u32, count: u32) {
+        if count < self.least {
+            return;
+        }
+        let key = u64::from(work.score.key(work.margins, product, other, count)) << 32;
+        let candidate = key | u64::from(!work.order.place[other as usize]);
+        if candidate < self.bar {
+            return;
+        }
+        self.candidates.push(candidate);
+        if self.candidates.len() == 2 * MOST {
+            self.candidates.select_nth_unstable_by(MOST - 1, |one, other| other.cmp(one));
+            self.candidates.truncate(MOST);
+            self.bar = self.candidates[MOST - 1];
+            if work.score == Score::Count {
+                self.least = (self.bar >> 32) as u32;
+            }
+        }
+    }
+
+    /// The best, best first.
+    fn sorted(&mut self) -> &[u64] {
+        self.candidates.sort_unstable_by(|one, other| other.cmp(one));
+        self.candidates.truncate(MOST);
+        &self.candidates
+    }
 }
 
 impl Counting {
     fn new(products: usize) -> Self {
-        Self { counts: vec![0; products], touched: Vec::new(), candidates: Vec::with_capacity(2 * MOST) }
+        Self { counts: vec![0; products], touched: Vec::new(), best: Best::new() }
     }
 
     /// The best other products of this one.
@@ -162,22 +213,19 @@ impl Counting {
         let sparse = self.add(work.baskets, users, product);
         // A product is not bought together with itself.
         self.counts[product as usize] = 0;
-        self.candidates.clear();
+        self.best.clear();
         if sparse {
-            for at in 0..self.touched.len() {
-                let other = self.touched[at];
-                self.consider(work, product, other, 0);
+            for &other in &self.touched {
+                self.best.consider(work, product, other, self.counts[other as usize]);
             }
         } else {
             self.consider_all(work, product);
         }
-        self.candidates.sort_unstable_by(|one, other| other.cmp(one));
-        self.candidates.truncate(MOST);
         let also = |&candidate: &u64| {
             let product = work.order.product[!(candidate as u32) as usize];
             Also { product, count: self.counts[product as usize] }
         };
-        let list = self.candidates.iter().map(also).collect();
+        let list = self.best.sorted().iter().map(also).collect();
         self.clear(sparse);
         list
     }
@@ -188,18 +236,14 @@ impl Counting {
         let sparse =
             users.iter().try_fold(0, |sum, &user| Some(sum + baskets.row(user).len()).filter(|&sum| sum < counters));
         for users in users.chunks(AHEAD) {
-            if sparse.is_some() {
-                users
-                    .iter()
-                    .for_each(|&user| self.add_remembering(baskets.row(user), baskets.row_weights(user), product));
-                continue;
-            }
             // The first and the last of each row, only so that all of them are on their way before the first is needed.
             let ends = |&user: &u32| baskets.row(user).first().unwrap_or(&0) ^ baskets.row(user).last().unwrap_or(&0);
             std::hint::black_box(users.iter().map(ends).fold(0, |all, one| all ^ one));
             for &user in users {
                 let (row, weights) = (baskets.row(user), baskets.row_weights(user));
-                if weights.is_empty() {
+                if sparse.is_some() {
+                    self.add_remembering(row, weights, product);
+                } else if weights.is_empty() {
                     row.iter().for_each(|&other| self.counts[other as usize] += 1);
                 } else {
                     let own = own_weight(row, weights, product);
@@ -227,33 +271,12 @@ impl Counting {
 
     /// Considers every product with a count; passes over runs of those that can't be among the best quickly.
     fn consider_all(&mut self, work: &Work<'_>, product: u32) {
-        let mut least = 1;
-        for start in (0..self.counts.len()).step_by(16) {
-            let end = (start + 16).min(self.counts.len());
-            if self.counts[start..end].iter().fold(0, |most, &count| count.max(most)) >= least {
-                for other in start..end {
-                    least = self.consider(work, product, other as u32, least);
+        for (first, counts) in (0u32..).step_by(RUN).zip(self.counts.chunks(RUN)) {
+            if counts.iter().fold(0, |most, &count| count.max(most)) >= self.best.least {
+                for (other, &count) in (first..).zip(counts) {
+                    self.best.consider(work, product, other, count);
                 }
             }
-        }
-    }
-
-    /// Considers one product with at least `least` in common; tells the least that can still be among the best.
-    fn consider(&mut self, work: &Work<'_>, product: u32, other: u32, least: u32) -> u32 {
-        let count = self.counts[other as usize];
-        if count < least.max(1) {
-            return least;
-        }
-        let key = u64::from(work.score.key(work.margins, product, other, count)) << 32;
-        self.candidates.push(key | u64::from(!work.order.place[other as usize]));
-        if self.candidates.len() < 2 * MOST {
-            return least;
-        }
-        self.candidates.select_nth_unstable_by(MOST - 1, |one, other| other.cmp(one));
-        self.candidates.truncate(MOST);
-        match work.score {
-            Score::Count => (self.candidates[MOST - 1] >> 32) as u32,
-            Score::Llr | Score::Cosine => least,
         }
     }
 
