@@ -36,6 +36,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod generate;
+pub mod memory;
 pub mod metrics;
 pub mod random;
 pub mod varint;

@@ -208,7 +208,9 @@ impl Actor for Counter {
             None => {}
         }
         context.run_interval(self.around.config.window.every, |counter, _| counter.close_window(Vec::new()));
-        context.run_interval(self.around.config.checkpoint.every, Self::checkpoint);
+        context.run_interval(self.around.config.checkpoint.every, |counter, context| {
+            counter.checkpoint_now_and_then(context);
+        });
         context.run_interval(self.around.config.event_log.compact_every, Self::compact_if_needed);
         context.run_interval(pairs::tick_every(self.around.config.lambda.stream_every), Self::tick);
         context.run_interval(self.around.config.lambda.batch_every, |counter, context| {

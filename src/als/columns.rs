@@ -13,6 +13,7 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::interests::base::{Base, PackedCounts};
+use crate::memory::give_back;
 
 /// A column is long if its cells have so many interests on average. Those of shorter ones would not be worth putting their sums away.
 const LEAST_IN_CELL: u64 = 16;
@@ -39,6 +40,13 @@ pub(super) struct Part {
     /// Where their interests start: first those of each product's column (none in a long one), then block by block the cells of the long ones;
     /// at last where they end.
     pub starts: Vec<u64>,
+}
+
+impl Drop for Columns {
+    fn drop(&mut self) {
+        give_back(&mut self.users);
+        give_back(&mut self.counts);
+    }
 }
 
 impl Columns {

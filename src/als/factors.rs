@@ -3,6 +3,8 @@
 //! Rows are padded with zeros to whole cache lines and begin at a cache line, so that reading a row never touches a line too many and a
 //! kernel never needs a special case for the last few numbers. That is bought with memory at small ranks: 64 bytes a row at rank 10.
 
+use crate::memory::give_back;
+
 /// How many numbers fill a cache line, and how many a kernel handles at once.
 pub const LINE: usize = 16;
 
@@ -18,6 +20,12 @@ pub struct Factors {
     /// Some numbers more than needed, so that the first row can begin at a cache line.
     data: Box<[f32]>,
     first: usize,
+}
+
+impl Drop for Factors {
+    fn drop(&mut self) {
+        give_back(&mut std::mem::take(&mut self.data).into_vec());
+    }
 }
 
 impl Factors {

@@ -11,6 +11,7 @@ use super::baskets::Baskets;
 use super::score::Margins;
 use super::{Also, MOST, Score};
 use crate::ids::IdList;
+use crate::memory::give_back;
 
 /// Users whose baskets are asked for together, so that the memory answers several at a time.
 const AHEAD: usize = 32;
@@ -93,6 +94,12 @@ fn sizes(baskets: &Baskets<'_>) -> Vec<u32> {
 struct Columns {
     starts: Vec<u64>,
     users: Vec<u32>,
+}
+
+impl Drop for Columns {
+    fn drop(&mut self) {
+        give_back(&mut self.users);
+    }
 }
 
 impl Columns {

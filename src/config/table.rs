@@ -167,7 +167,8 @@ pub static SETTINGS: &[Setting] = &[
         r#""1m""#,
         Kind::Duration(SECOND, YEAR),
         "How often the counters are written to disk. What came since is read from the event log at the next start, \
-         so a shorter time starts faster and writes more; no event depends on it.",
+         so a shorter time starts faster and writes more; no event depends on it. While a model is trained it can wait \
+         for the next window.",
     ),
     row(
         "window.every",

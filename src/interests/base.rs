@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Counts, Interest, Weights};
+use crate::memory::give_back;
 
 /// Counts in four bytes: up to 65,535 clicks and 32,767 purchases in place, more than that by position in a side table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,6 +20,13 @@ pub struct Base {
     counts: Vec<PackedCounts>,
     large: Vec<Counts>,
     product_count: usize,
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        give_back(&mut self.products);
+        give_back(&mut self.counts);
+    }
 }
 
 impl Default for Base {
