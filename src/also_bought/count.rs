@@ -278,12 +278,18 @@ impl Counting {
 
     /// Considers every product with a count; passes over runs of those that can't be among the best quickly.
     fn consider_all(&mut self, work: &Work<'_>, product: u32) {
-        for (first, counts) in (0u32..).step_by(RUN).zip(self.counts.chunks(RUN)) {
-            if counts.iter().fold(0, |most, &count| count.max(most)) >= self.best.least {
+        let (runs, rest) = self.counts.as_chunks::<RUN>();
+        for (first, counts) in (0u32..).step_by(RUN).zip(runs) {
+            let least = self.best.least;
+            // Without an early end, so that all of a run are compared at once.
+            if counts.iter().fold(false, |any, &count| any | (count >= least)) {
                 for (other, &count) in (first..).zip(counts) {
                     self.best.consider(work, product, other, count);
                 }
             }
+        }
+        for (other, &count) in ((runs.len() * RUN) as u32..).zip(rest) {
+            self.best.consider(work, product, other, count);
         }
     }
 
