@@ -281,8 +281,8 @@ impl Counting {
         let (runs, rest) = self.counts.as_chunks::<RUN>();
         for (first, counts) in (0u32..).step_by(RUN).zip(runs) {
             let least = self.best.least;
-            // Without an early end, so that all of a run are compared at once.
-            if counts.iter().fold(false, |any, &count| any | (count >= least)) {
+            // All of a run are compared at once, because nothing ends early.
+            if counts.iter().filter(|&&count| count >= least).count() > 0 {
                 for (other, &count) in (first..).zip(counts) {
                     self.best.consider(work, product, other, count);
                 }

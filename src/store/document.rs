@@ -4,6 +4,7 @@
 //! further batch; in batches of a megabyte 90 MB. So a document is a directory and many pages, and each page has two slots (shadow paging: Gray
 //! et al., "The recovery manager of the System R database manager", 1981). Changed pages are written to the slots that do not count, in small
 //! batches; then the directory, which says which slots count, is replaced in one step. Whatever happens before that, the document is the old one.
+//! Afterwards the other slots are emptied: what is in them is twice on the disk, or was to be forgotten.
 //!
 //! sled's flush does not survive a power cut, so what it finds afterwards need not be what was there at any moment. The directory knows the
 //! checksum of each page: a page of another time is noticed.
@@ -18,6 +19,8 @@ use super::{Store, StoreError, content};
 const BATCH: usize = 1 << 20;
 /// How large the pages of a document are that is stored as a whole. sled puts much larger values into files of their own.
 const PAGE: usize = 4096;
+/// How many slots are emptied in one batch.
+const EMPTIED: usize = 4096;
 const PAGES: Kind = Kind { number: 7, version: 1 };
 
 /// The name of a document.
@@ -62,7 +65,11 @@ pub(super) struct Edit<'a> {
     directory: Directory,
     batch: sled::Batch,
     bytes: usize,
+    /// Slots that count until the end.
+    replaced: Vec<Key>,
 }
+
+type Key = [u8; 7];
 
 impl Store {
     /// The document of this name, if there is one.
@@ -85,7 +92,7 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        Ok(Edit { store: self, name, directory, batch: sled::Batch::default(), bytes: 0 })
+        Ok(Edit { store: self, name, directory, batch: sled::Batch::default(), bytes: 0, replaced: Vec::new() })
     }
 }
 
@@ -118,8 +125,9 @@ impl Edit<'_> {
     /// Replaces page number `page` of list number `list`; at most once.
     pub(super) fn put(&mut self, list: usize, page: u32, payload: &[u8]) -> Result<(), StoreError> {
         let places = &mut self.directory.lists[list];
-        if places.len() <= page as usize {
-            places.resize(page as usize + 1, Place::default());
+        match places.get(page as usize) {
+            Some(before) => self.replaced.push(key(self.name.lists[list], page, before.slot)),
+            None => places.resize(page as usize + 1, Place::default()),
         }
         let place = &mut places[page as usize];
         *place = Place { slot: 1 - place.slot.min(1), checksum: envelope::checksum(PAGES, payload) };
@@ -135,8 +143,9 @@ impl Edit<'_> {
         for (page, payload) in (0u32..).zip(payload.chunks(PAGE)) {
             self.put(list, page, payload)?;
         }
-        // What is left behind the end is overwritten when the document grows again.
-        self.directory.lists[list].truncate(pages);
+        let behind = self.directory.lists[list].drain(pages..);
+        self.replaced
+            .extend((pages as u32..).zip(behind).map(|(page, place)| key(self.name.lists[list], page, place.slot)));
         Ok(())
     }
 
@@ -148,6 +157,12 @@ impl Edit<'_> {
             encoding().serialize(&self.directory).map_err(|error| content(self.name.key, error.to_string()))?;
         fail::fail_point!("store::before_directory");
         self.store.db.insert(self.name.key, envelope::seal(self.name.kind, &directory))?;
+        self.store.flush()?;
+        for keys in self.replaced.chunks(EMPTIED) {
+            let mut batch = sled::Batch::default();
+            keys.iter().for_each(|key| batch.remove(key));
+            self.store.db.apply_batch(batch)?;
+        }
         self.store.flush()
     }
 
@@ -163,7 +178,7 @@ fn encoding() -> impl Options {
     bincode::options().with_fixint_encoding().with_limit(1 << 32)
 }
 
-fn key(list: u8, page: u32, slot: u8) -> [u8; 7] {
+fn key(list: u8, page: u32, slot: u8) -> Key {
     let [a, b, c, d] = page.to_be_bytes();
     [list, b'/', a, b, c, d, slot]
 }
@@ -219,6 +234,8 @@ mod tests {
                 edit.put_whole(0, &payload).unwrap();
                 edit.finish(Vec::new()).unwrap();
                 prop_assert_eq!(store.document(NAME).unwrap().unwrap().whole(0).unwrap(), payload);
+                // Nothing else is left: the directory, and each page once.
+                prop_assert_eq!(store.db.len(), 1 + length.div_ceil(PAGE));
             }
         }
     }
@@ -234,8 +251,7 @@ mod tests {
         }
         let document = store.document(NAME).unwrap().unwrap();
         assert_eq!(document.page(0, 3).unwrap(), b"two");
-        let lost = store.db.get(key(b'x', 3, 1)).unwrap().unwrap();
-        store.db.insert(key(b'x', 3, 0), lost).unwrap();
+        store.db.insert(key(b'x', 3, 0), envelope::seal(PAGES, b"one")).unwrap();
         assert!(document.page(0, 3).unwrap_err().to_string().contains("another time"));
         store.db.remove(key(b'x', 3, 0)).unwrap();
         assert!(document.page(0, 3).unwrap_err().to_string().contains("is missing"));
