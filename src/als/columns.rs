@@ -229,6 +229,18 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    #[test]
+    fn more_than_four_billion_interests_have_their_places() {
+        let lengths = [3 << 31, 5, 1 << 33, 7];
+        // The second column is long, with cells of two and three interests.
+        let cells = CellSizes { long: vec![false, true, false, false], sizes: vec![vec![2], vec![3]] };
+        let parts = parts(&lengths, &cells, 2);
+        let end = (3 << 31) + (1 << 33);
+        assert_eq!(parts[0].products, 0..3);
+        assert_eq!(parts[0].starts, [0, 3 << 31, 3 << 31, end, end + 2, end + 5]);
+        assert_eq!(parts[1].starts[..2], [end + 5, end + 12]);
+    }
+
     proptest! {
         #[test]
         fn columns_hold_what_the_rows_hold(

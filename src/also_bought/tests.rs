@@ -236,3 +236,42 @@ fn more_products_than_a_list_holds_leave_the_best() {
     let list: Vec<(u32, u32)> = found.table().get(0).iter().map(|also| (also.product, also.count)).collect();
     assert_eq!(list, (200..300).rev().map(|product| (product, product + 1)).collect::<Vec<_>>());
 }
+
+/// More products than are kept, and equal scores at the end of the list.
+const MANY: u32 = 2_000;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn the_best_of_many_are_those_that_sorting_finds(
+        // With one basket few counters are touched, with several many.
+        baskets in prop::collection::vec(prop::collection::btree_set(0..MANY, 205..240), 1..4),
+        score in prop::sample::select(vec![Score::Count, Score::Llr, Score::Cosine]),
+    ) {
+        let mut ids = IdTable::default();
+        (0..MANY).for_each(|product| { ids.intern(&Id::Number(i64::from(product * 7 % MANY))).unwrap(); });
+        let (mut delta, mut sizes) = (Delta::default(), vec![0u32; MANY as usize]);
+        for (user, basket) in (0u32..).zip(&baskets) {
+            for &product in basket {
+                delta.push(user, product, false);
+                sizes[product as usize] += 1;
+            }
+        }
+        let base = delta::merge(&Base::default(), &delta, &[], baskets.len(), MANY as usize);
+        let settings = Settings { score, ..Settings::default() };
+        let found = Kappa::compute(&base, ids.list(), settings, None, &AtomicBool::new(false)).unwrap();
+        let margins = super::score::Margins { users: baskets.len() as u64, sizes: &sizes };
+        for product in (0..MANY).filter(|&product| sizes[product as usize] > 0).step_by(17) {
+            let together = |other: u32| baskets.iter().filter(|b| b.contains(&product) && b.contains(&other)).count() as u32;
+            let mut naive: Vec<(u32, u32)> = (0..MANY).map(|other| (other, together(other))).collect();
+            naive.retain(|&(other, count)| other != product && count > 0);
+            naive.sort_by_key(|&(other, count)| {
+                (std::cmp::Reverse(score.key(margins, product, other, count)), ids.list().get(other))
+            });
+            naive.truncate(MOST);
+            let found: Vec<(u32, u32)> = found.table().get(product).iter().map(|also| (also.product, also.count)).collect();
+            prop_assert_eq!(found, naive);
+        }
+    }
+}

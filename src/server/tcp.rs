@@ -29,6 +29,8 @@ use crate::protocol::session::Answer;
 const UNANSWERED: usize = 64;
 /// How long accepting pauses when the system has no more files or memory to give.
 const PAUSE_WHEN_EXHAUSTED: Duration = Duration::from_millis(100);
+/// How many connections for which there is no place hear so at a time; further ones are just closed.
+const TURNED_AWAY: usize = 64;
 /// How long a sender that goes on sending is given to hear the last words.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -71,6 +73,7 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(entrance.config.ingest.max_connections));
+    let turning_away = Arc::new(Semaphore::new(TURNED_AWAY));
     let numbers = Arc::new(AtomicU64::new(1));
     // Every connection holds a sender; when all are gone, so are the connections.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
@@ -94,7 +97,14 @@ pub async fn serve(
                 connection(socket, number, entrance, stop).await;
                 drop((place, alive));
             })),
-            Err(_) => drop(tokio::spawn(turn_away(socket, entrance.config.ingest.max_connections))),
+            Err(_) => {
+                if let Ok(turn) = Arc::clone(&turning_away).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        turn_away(socket, entrance.config.ingest.max_connections).await;
+                        drop(turn);
+                    });
+                }
+            }
         }
     }
     drop((alive, listener));

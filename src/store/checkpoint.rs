@@ -14,7 +14,7 @@ use crate::interests::base::{Base, BaseBuilder};
 use crate::interests::counters::Counters;
 use crate::log::writer::Marks;
 
-const COUNTERS: Name = Name { key: b"counters", kind: Kind { number: 1, version: 2 }, lists: b"iup" };
+pub(super) const COUNTERS: Name = Name { key: b"counters", kind: Kind { number: 1, version: 2 }, lists: b"iup" };
 /// The lists of pages.
 const INTERESTS: usize = 0;
 const USER_IDS: usize = 1;
@@ -98,6 +98,10 @@ impl Store {
             with_ids(&mut |_, all| ids = pages::write_ids(all, page, products));
             edit.put(PRODUCT_IDS, page, &ids)?;
         }
+        // A state that was counted anew can have fewer pages than the one before.
+        edit.cut(INTERESTS, pages::pages(users, pages::USERS));
+        edit.cut(USER_IDS, pages::pages(users, pages::IDS));
+        edit.cut(PRODUCT_IDS, pages::pages(products, pages::IDS));
         let marks = frozen.marks.iter().map(|(producer, &last)| (producer.to_string(), last)).collect();
         let meta = Meta {
             offset: frozen.offset,

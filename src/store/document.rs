@@ -4,7 +4,8 @@
 //! further batch; in batches of a megabyte 90 MB. So a document is a directory and many pages, and each page has two slots (shadow paging: Gray
 //! et al., "The recovery manager of the System R database manager", 1981). Changed pages are written to the slots that do not count, in small
 //! batches; then the directory, which says which slots count, is replaced in one step. Whatever happens before that, the document is the old one.
-//! Afterwards the other slots are emptied: what is in them is twice on the disk, or was to be forgotten.
+//! Afterwards the other slots are emptied: what is in them is twice on the disk, or was to be forgotten. What a crash leaves of that is swept away
+//! when the store is opened.
 //!
 //! sled's flush does not survive a power cut, so what it finds afterwards need not be what was there at any moment. The directory knows the
 //! checksum of each page: a page of another time is noticed.
@@ -83,14 +84,45 @@ impl Store {
         Ok(Some(Document { store: self, name, directory }))
     }
 
-    /// Begins to replace the document of this name. One that can't be read is replaced as a whole: its pages must all be put.
-    pub(super) fn edit(&self, name: Name) -> Result<Edit<'_>, StoreError> {
-        let directory = match self.document(name) {
-            Ok(Some(document)) => document.directory,
-            Ok(None) | Err(StoreError::Value { .. } | StoreError::Content { .. }) => {
-                Directory { head: Vec::new(), lists: vec![Vec::new(); name.lists.len()] }
+    /// The document of this name, if there is one that can be read.
+    fn readable(&self, name: Name) -> Result<Option<Document<'_>>, StoreError> {
+        match self.document(name) {
+            Err(StoreError::Value { .. } | StoreError::Content { .. }) => Ok(None),
+            found => found,
+        }
+    }
+
+    /// Removes what belongs to none of these documents: what a crash left in slots that do not count, and all of another format.
+    pub(super) fn sweep(&self, names: &[Name]) -> Result<(), StoreError> {
+        let mut documents = Vec::new();
+        for &name in names {
+            documents.extend(self.readable(name)?);
+        }
+        let mut strays = Vec::new();
+        for key in self.db.iter().keys() {
+            let key = key?;
+            if !documents.iter().any(|document| document.has(&key)) {
+                strays.push(key);
             }
-            Err(error) => return Err(error),
+        }
+        self.remove(&strays)
+    }
+
+    fn remove(&self, keys: &[impl AsRef<[u8]>]) -> Result<(), StoreError> {
+        for keys in keys.chunks(EMPTIED) {
+            let mut batch = sled::Batch::default();
+            keys.iter().for_each(|key| batch.remove(key.as_ref()));
+            self.db.apply_batch(batch)?;
+        }
+        self.flush()
+    }
+
+    /// Begins to replace the document of this name, which nobody else may do meanwhile. One that can't be read is replaced as a whole: its pages
+    /// must all be put.
+    pub(super) fn edit(&self, name: Name) -> Result<Edit<'_>, StoreError> {
+        let directory = match self.readable(name)? {
+            Some(document) => document.directory,
+            None => Directory { head: Vec::new(), lists: vec![Vec::new(); name.lists.len()] },
         };
         Ok(Edit { store: self, name, directory, batch: sled::Batch::default(), bytes: 0, replaced: Vec::new() })
     }
@@ -109,6 +141,14 @@ impl Document<'_> {
         let payload = self.store.read(&key, PAGES)?.ok_or_else(|| content(&key, "is missing"))?;
         let found = envelope::checksum(PAGES, &payload);
         if found == place.checksum { Ok(payload) } else { Err(content(&key, "is of another time than its directory")) }
+    }
+
+    /// Whether this key is the directory's, or that of a slot that counts.
+    fn has(&self, key: &[u8]) -> bool {
+        let &[list, b'/', a, b, c, d, slot] = key else { return key == self.name.key };
+        let list = self.name.lists.iter().position(|&own| own == list);
+        let place = list.and_then(|list| self.directory.lists[list].get(u32::from_be_bytes([a, b, c, d]) as usize));
+        place.is_some_and(|place| place.slot == slot)
     }
 
     /// All pages of a list, one after another.
@@ -143,10 +183,15 @@ impl Edit<'_> {
         for (page, payload) in (0u32..).zip(payload.chunks(PAGE)) {
             self.put(list, page, payload)?;
         }
-        let behind = self.directory.lists[list].drain(pages..);
-        self.replaced
-            .extend((pages as u32..).zip(behind).map(|(page, place)| key(self.name.lists[list], page, place.slot)));
+        self.cut(list, pages as u32);
         Ok(())
+    }
+
+    /// Lets list number `list` have no more than so many pages.
+    pub(super) fn cut(&mut self, list: usize, pages: u32) {
+        let places = &mut self.directory.lists[list];
+        let behind = places.drain(places.len().min(pages as usize)..);
+        self.replaced.extend((pages..).zip(behind).map(|(page, place)| key(self.name.lists[list], page, place.slot)));
     }
 
     /// Makes what was put count, with another head.
@@ -158,12 +203,8 @@ impl Edit<'_> {
         fail::fail_point!("store::before_directory");
         self.store.db.insert(self.name.key, envelope::seal(self.name.kind, &directory))?;
         self.store.flush()?;
-        for keys in self.replaced.chunks(EMPTIED) {
-            let mut batch = sled::Batch::default();
-            keys.iter().for_each(|key| batch.remove(key));
-            self.store.db.apply_batch(batch)?;
-        }
-        self.store.flush()
+        fail::fail_point!("store::before_emptying");
+        self.store.remove(&self.replaced)
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
@@ -238,6 +279,29 @@ mod tests {
                 prop_assert_eq!(store.db.len(), 1 + length.div_ceil(PAGE));
             }
         }
+    }
+
+    #[test]
+    fn what_counts_for_no_document_is_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for content in [b"one", b"two"] {
+            let mut edit = store.edit(NAME).unwrap();
+            edit.put(0, 0, content).unwrap();
+            edit.put(1, 0, content).unwrap();
+            edit.finish(Vec::new()).unwrap();
+        }
+        let strays: [&[u8]; 4] = [&key(b'x', 0, 1), &key(b'x', 1, 0), b"x/\0\0\0\0", b"windows"];
+        for stray in strays {
+            store.db.insert(stray, b"stray").unwrap();
+        }
+        store.sweep(&[NAME]).unwrap();
+        assert_eq!(store.db.len(), 3);
+        assert_eq!(store.document(NAME).unwrap().unwrap().whole(1).unwrap(), b"two");
+        // Pages without a readable directory are nobody's.
+        store.db.insert(NAME.key, b"damaged").unwrap();
+        store.sweep(&[NAME]).unwrap();
+        assert!(store.db.is_empty());
     }
 
     #[test]

@@ -69,7 +69,9 @@ impl Store {
             sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()
         });
         let opened = opened.map_err(|_| StoreError::Panicked)?;
-        Ok(Self { db: opened? })
+        let store = Self { db: opened? };
+        store.sweep(&[checkpoint::COUNTERS, models::MODEL, tables::LAMBDA])?;
+        Ok(store)
     }
 
     /// Moves a store that can't be used out of the way (replacing one that was moved before) and begins an empty one.

@@ -15,7 +15,7 @@ use crate::varint::{self, Malformed};
 use crate::window::WindowReport;
 
 /// The windows are the document's head, the model its pages: none before the first.
-const MODEL: Name = Name { key: b"model", kind: Kind { number: 4, version: 3 }, lists: b"m" };
+pub(super) const MODEL: Name = Name { key: b"model", kind: Kind { number: 4, version: 3 }, lists: b"m" };
 
 impl Store {
     /// Keeps the windows, newest first, and the model if it is another one, in one step.

@@ -16,7 +16,7 @@ use crate::also_bought::{Also, MOST, Table};
 use crate::ids::IdList;
 use crate::varint::{self, Malformed};
 
-const LAMBDA: Name = Name { key: b"lambda", kind: Kind { number: 6, version: 2 }, lists: b"l" };
+pub(super) const LAMBDA: Name = Name { key: b"lambda", kind: Kind { number: 6, version: 2 }, lists: b"l" };
 
 /// What the lambda view says beside its tables.
 #[derive(Debug, Serialize, Deserialize)]

@@ -68,7 +68,8 @@ impl Counter {
 
     /// Sees to it that all that was counted is in the store, as soon as no window or merge is under way.
     pub(super) fn checkpoint(&mut self, context: &mut Context<Self>) {
-        if self.counters.read(Counters::offset) == self.saved_offset && self.changes.forgotten.is_empty() {
+        let same = self.counters.read(Counters::offset) == self.saved_offset;
+        if same && self.changes.forgotten.is_empty() && self.changes.pages.is_empty() {
             self.tell_checkpoint_waiters();
             return;
         }
@@ -78,8 +79,8 @@ impl Counter {
         }
     }
 
-    /// The same now and then, for a quicker start. Where others still read the base, a training above all, the merge at the next window's end will
-    /// do: yet another base beside that one would be eight bytes an interest more.
+    /// The same now and then, for a quicker start. Where others still read this base, a training above all, the next merge will do, at a window's end
+    /// for example: yet another base beside this one would be eight bytes an interest more.
     pub(super) fn checkpoint_now_and_then(&mut self, context: &mut Context<Self>) {
         if self.counters.read(|counters| Arc::strong_count(counters.base()) > 1) {
             self.checkpoint_due = true;

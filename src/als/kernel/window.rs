@@ -93,3 +93,20 @@ impl<'a, L: Lanes> Window<'a, L> {
 pub(super) fn pieces(row: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     row.clone().step_by(WINDOW).map(move |from| from..(from + WINDOW).min(row.end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_a_row_wherever_it_is() {
+        for row in [0..0, 3..WINDOW + 3, (1 << 32) - 5..(1 << 32) + 2 * WINDOW] {
+            let mut next = row.start;
+            for piece in pieces(row.clone()) {
+                assert!(piece.start == next && !piece.is_empty() && piece.len() <= WINDOW, "{piece:?} of {row:?}");
+                next = piece.end;
+            }
+            assert_eq!(next, row.end);
+        }
+    }
+}
