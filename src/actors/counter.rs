@@ -80,6 +80,8 @@ pub struct Counter {
     saved_offset: u64,
     /// Checkpoints begun.
     saves: u64,
+    /// One is being written. Another must wait for how it ends: if it fails, what it would have held belongs into the next.
+    saving: bool,
     checkpoint_due: bool,
     checkpoint_waiters: Vec<oneshot::Sender<()>>,
     writer: Option<Writer>,
@@ -141,6 +143,7 @@ impl Counter {
             changes,
             saved_offset,
             saves: 0,
+            saving: false,
             checkpoint_due: false,
             checkpoint_waiters: Vec::new(),
             writer: Some(writer),

@@ -66,7 +66,7 @@ impl Counter {
         // One that begins from here on.
         self.compacting.step = Step::Checkpoint(self.saves + 1);
         self.checkpoint_due = true;
-        if matches!(self.stage, Stage::Counting) {
+        if !self.saving && matches!(self.stage, Stage::Counting) {
             self.merge(None, context);
         }
     }

@@ -57,13 +57,17 @@ impl Counter {
     fn go_on(&mut self, context: &mut Context<Self>) {
         if let Some(waiters) = self.next_window.take() {
             self.close_window(waiters);
-        } else if self.checkpoint_due || self.pairs_due.any() || self.merge_is_due() {
+        } else if self.may_save() || self.pairs_due.any() || self.merge_is_due() {
             self.merge(None, context);
         }
     }
 
     pub(super) fn merge_is_due(&self) -> bool {
         self.counters.read(Counters::merge_is_due)
+    }
+
+    fn may_save(&self) -> bool {
+        self.checkpoint_due && !self.saving
     }
 
     /// Sees to it that all that was counted is in the store, as soon as no window or merge is under way.
@@ -74,7 +78,7 @@ impl Counter {
             return;
         }
         self.checkpoint_due = true;
-        if matches!(self.stage, Stage::Counting) {
+        if self.may_save() && matches!(self.stage, Stage::Counting) {
             self.merge(None, context);
         }
     }
@@ -98,7 +102,7 @@ impl Counter {
     /// Writes the base that a merge just made.
     fn save(&mut self, frozen: Frozen, context: &mut Context<Self>) {
         let (base, offset) = (&frozen.base, frozen.offset);
-        self.checkpoint_due = false;
+        (self.checkpoint_due, self.saving) = (false, true);
         self.saves += 1;
         let number = self.saves;
         self.saved_offset = offset;
@@ -146,7 +150,7 @@ impl Handler<Merged> for Counter {
         let (last_window, window_offset) = (self.window, self.window_offset);
         let frozen = Frozen { base: Arc::clone(&base), marks, window: last_window, window_offset, offset };
         self.count_due(pairs, &frozen, context);
-        if self.checkpoint_due {
+        if self.may_save() {
             self.save(frozen, context);
         }
         if let Some((window, waiters)) = window {
@@ -176,7 +180,13 @@ impl Handler<Saved> for Counter {
             self.changes.products_before = changes.products_before;
             self.saved_offset = 0;
         }
-        self.tell_checkpoint_waiters();
+        self.saving = false;
+        if !self.checkpoint_due {
+            self.tell_checkpoint_waiters();
+        } else if matches!(self.stage, Stage::Counting) {
+            // Another was asked for after this one had begun.
+            self.merge(None, context);
+        }
         self.compact_after_checkpoint(number, problem.map_or(Ok(()), Err), context);
     }
 }
