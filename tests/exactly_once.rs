@@ -29,7 +29,7 @@ fn every_event_is_counted_once_whatever_is_killed_when() {
         .set("event_log.segment_bytes=1MiB")
         .set("als.iterations=2")
         // Wider gaps for a kill to fall into.
-        .failpoints("log::before_sync=10%delay(3);store::before_directory=delay(20)");
+        .failpoints("log::before_sync=10%delay(3);store::before_directory=delay(20);store::before_emptying=delay(20)");
     let lines: Vec<Vec<String>> = (0..PRODUCERS).map(lines_of).collect();
     let acknowledged: Vec<AtomicU64> = (0..PRODUCERS).map(|_| AtomicU64::new(0)).collect();
     let total = (PRODUCERS * EVENTS_EACH) as u64;

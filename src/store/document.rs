@@ -12,6 +12,7 @@
 
 use bincode::Options;
 use serde::{Deserialize, Serialize};
+use sled::IVec;
 
 use super::envelope::{self, Kind};
 use super::{Store, StoreError, content};
@@ -66,11 +67,9 @@ pub(super) struct Edit<'a> {
     directory: Directory,
     batch: sled::Batch,
     bytes: usize,
-    /// Slots that count until the end.
-    replaced: Vec<Key>,
+    /// What is to be removed at the end: slots that counted until then, and the mark that this edit has begun.
+    replaced: Vec<IVec>,
 }
-
-type Key = [u8; 7];
 
 impl Store {
     /// The document of this name, if there is one.
@@ -92,11 +91,16 @@ impl Store {
         }
     }
 
-    /// Removes what belongs to none of these documents: what a crash left in slots that do not count, and all of another format.
+    /// Removes what belongs to none of these documents: what a crash left in slots that do not count, and all of another format. Looks for it only
+    /// where an edit did not come to its end, or a document is not there or can't be read.
     pub(super) fn sweep(&self, names: &[Name]) -> Result<(), StoreError> {
-        let mut documents = Vec::new();
+        let (mut documents, mut whole) = (Vec::new(), true);
         for &name in names {
             documents.extend(self.readable(name)?);
+            whole &= !self.db.contains_key(mark(name))?;
+        }
+        if whole && documents.len() == names.len() {
+            return Ok(());
         }
         let mut strays = Vec::new();
         for key in self.db.iter().keys() {
@@ -108,10 +112,10 @@ impl Store {
         self.remove(&strays)
     }
 
-    fn remove(&self, keys: &[impl AsRef<[u8]>]) -> Result<(), StoreError> {
+    fn remove(&self, keys: &[IVec]) -> Result<(), StoreError> {
         for keys in keys.chunks(EMPTIED) {
             let mut batch = sled::Batch::default();
-            keys.iter().for_each(|key| batch.remove(key.as_ref()));
+            keys.iter().for_each(|key| batch.remove(key));
             self.db.apply_batch(batch)?;
         }
         self.flush()
@@ -124,7 +128,9 @@ impl Store {
             Some(document) => document.directory,
             None => Directory { head: Vec::new(), lists: vec![Vec::new(); name.lists.len()] },
         };
-        Ok(Edit { store: self, name, directory, batch: sled::Batch::default(), bytes: 0, replaced: Vec::new() })
+        let mut batch = sled::Batch::default();
+        batch.insert(mark(name), &[]);
+        Ok(Edit { store: self, name, directory, batch, bytes: 0, replaced: Vec::new() })
     }
 }
 
@@ -173,7 +179,7 @@ impl Edit<'_> {
         *place = Place { slot: 1 - place.slot.min(1), checksum: envelope::checksum(PAGES, payload) };
         let value = envelope::seal(PAGES, payload);
         self.bytes += value.len();
-        self.batch.insert(&key(self.name.lists[list], page, place.slot), value);
+        self.batch.insert(key(self.name.lists[list], page, place.slot), value);
         if self.bytes >= BATCH { self.write() } else { Ok(()) }
     }
 
@@ -191,7 +197,8 @@ impl Edit<'_> {
     pub(super) fn cut(&mut self, list: usize, pages: u32) {
         let places = &mut self.directory.lists[list];
         let behind = places.drain(places.len().min(pages as usize)..);
-        self.replaced.extend((pages..).zip(behind).map(|(page, place)| key(self.name.lists[list], page, place.slot)));
+        let slots = (pages..).zip(behind).map(|(page, place)| key(self.name.lists[list], page, place.slot));
+        self.replaced.extend(slots);
     }
 
     /// Makes what was put count, with another head.
@@ -204,6 +211,7 @@ impl Edit<'_> {
         self.store.db.insert(self.name.key, envelope::seal(self.name.kind, &directory))?;
         self.store.flush()?;
         fail::fail_point!("store::before_emptying");
+        self.replaced.push(mark(self.name));
         self.store.remove(&self.replaced)
     }
 
@@ -219,9 +227,14 @@ fn encoding() -> impl Options {
     bincode::options().with_fixint_encoding().with_limit(1 << 32)
 }
 
-fn key(list: u8, page: u32, slot: u8) -> Key {
+fn key(list: u8, page: u32, slot: u8) -> IVec {
     let [a, b, c, d] = page.to_be_bytes();
-    [list, b'/', a, b, c, d, slot]
+    IVec::from(&[list, b'/', a, b, c, d, slot])
+}
+
+/// The key that is there while a document is being replaced.
+fn mark(name: Name) -> IVec {
+    IVec::from([name.key, b"~"].concat())
 }
 
 #[cfg(test)]
@@ -295,6 +308,11 @@ mod tests {
         for stray in strays {
             store.db.insert(stray, b"stray").unwrap();
         }
+        // Nothing tells that they are there.
+        store.sweep(&[NAME]).unwrap();
+        assert_eq!(store.db.len(), 3 + strays.len());
+        // An edit that did not come to its end does.
+        store.edit(NAME).unwrap().write().unwrap();
         store.sweep(&[NAME]).unwrap();
         assert_eq!(store.db.len(), 3);
         assert_eq!(store.document(NAME).unwrap().unwrap().whole(1).unwrap(), b"two");
