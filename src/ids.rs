@@ -207,7 +207,7 @@ pub struct IdTable {
 const SHARDS: usize = 256;
 
 /// Dense numbers by the hash of their id, in many small tables. A table that is full moves to a larger place, and everybody waits: with seven
-/// million ids in one table that took 200 ms.
+/// million ids 400 ms for one table, 6 ms for one of these.
 #[derive(Debug, Clone)]
 struct Numbers(Box<[HashTable<u32>]>);
 
